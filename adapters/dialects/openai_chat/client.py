@@ -1,0 +1,277 @@
+"""OpenAI Chat Completions as vendors speak it: writing requests to them, reading their answers and streams.
+
+Answers pass through verbatim.  The reader looks only for what costs or ends something: content, a finish, usage, an
+error.  A chunk that holds none of these is recognised by one search and never parsed on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from adapters.dialects.json_members import JsonRefused, Members, edit, members
+from adapters.dialects.openai_chat.errors import read_fault
+from adapters.dialects.openai_chat.server import DONE, GATEWAY_FIELDS
+from adapters.dialects.openai_chat.wire import Body, Delta, has_content, read_body, read_usage, text_bytes
+from adapters.transport.sse import EventSplitter, EventTooLarge, events
+from domain.catalog import Dialect
+from domain.inference.chat import ChatCall
+from domain.inference.faults import FaultKind, VendorFault
+from domain.inference.tokens import ASCII_BYTES_PER_TOKEN_X10, OTHER_BYTES_PER_TOKEN_X10
+from domain.ports.vendors import ChatAnswer
+from domain.usage import Usage
+
+OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens")
+LINGER_S: Final = 0.2
+"""How long to wait for the vendor's end of a body after [DONE], so that its connection can be used again."""
+BYTES_PER_DELTA_X10: Final = 80
+"""Up to this many bytes a delta, a vendor sends one token at a time, and counting deltas counts tokens."""
+UNCOUNTED_MAX: Final = 256 * 1024
+
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+_NOTEWORTHY = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[^n\s]|\[DONE\]')
+_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
+_BLOCK = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
+
+
+def write_request(
+    call: ChatCall,
+    *,
+    output_limit_field: str = "max_completion_tokens",
+    renamed: Mapping[str, str] = {},
+    dropped: Collection[str] = (),
+    asks_for_usage: bool = True,
+) -> bytes:
+    """The caller's body, in which only these members change: `model`, the gateway's own, what this vendor does not
+    take, the output limit where credit cannot pay more, and the wish for usage at the end of a stream."""
+    request = call.request
+    body = request.body
+    parts = request.parsed if isinstance(request.parsed, Members) else members(body)
+    replace = {"model": msgspec.json.encode(call.vendor_model)}
+    remove = {name for name in (*GATEWAY_FIELDS, *dropped) if name in parts.values}
+    add: dict[str, bytes] = {}
+    if call.output_limit is not None:
+        limit = str(call.output_limit).encode()
+        set_already = [name for name in OUTPUT_LIMITS if name in parts.values]
+        replace |= dict.fromkeys(set_already, limit)
+        if not set_already:
+            add[output_limit_field] = limit
+    if request.streamed and not request.wants_usage and asks_for_usage:
+        _ask_for_usage(parts, replace, add)
+    for name, theirs in renamed.items():
+        if name in parts.values and name not in remove:
+            remove.add(name)
+            add[theirs] = replace.pop(name) if name in replace else bytes(parts.values[name])
+    return edit(body, parts, replace=replace, remove=remove, add=add)
+
+
+def _ask_for_usage(parts: Members, replace: dict[str, bytes], add: dict[str, bytes]) -> None:
+    raw = bytes(parts.values["stream_options"]) if "stream_options" in parts.values else None
+    if raw is None:
+        add["stream_options"] = b'{"include_usage":true}'
+        return
+    try:
+        options = members(raw)
+        wish = {"include_usage": b"true"}
+        known = "include_usage" in options.values
+        replace["stream_options"] = edit(raw, options, replace=wish) if known else edit(raw, options, add=wish)
+    except JsonRefused:
+        replace["stream_options"] = b'{"include_usage":true}'
+
+
+def read_answer(data: bytes, headers: Mapping[str, str]) -> ChatAnswer:
+    """A whole answer of status 200.  Raises VendorFault for what is none: an error, HTML, nothing at all."""
+    try:
+        body = read_body(data)
+    except _UNREADABLE:
+        raise VendorFault(FaultKind.MALFORMED, "its answer is not JSON of this dialect") from None
+    if body.error:
+        raise read_fault(None, {}, data)
+    if not body.choices:
+        raise VendorFault(FaultKind.MALFORMED, "its answer has no choices")
+    finishes = [choice.finish_reason for choice in body.choices if choice.finish_reason]
+    if "error" in finishes:
+        raise VendorFault(FaultKind.SERVER_ERROR, "it finished with an error")
+    usage = read_usage(body.usage) if body.has_usage else None
+    tally = Tally()
+    if usage is None:
+        tally.add(body)
+    return ChatAnswer(
+        dialect=Dialect.OPENAI_CHAT,
+        body=data,
+        usage=usage,
+        produced_tokens=tally.tokens,
+        finish_reason=finishes[0] if finishes else None,
+        headers=headers,
+    )
+
+
+class Tally:
+    """Counts output tokens for which the vendor gives no figure."""
+
+    __slots__ = ("_ascii", "_deltas", "_other")
+
+    def __init__(self) -> None:
+        self._deltas = self._ascii = self._other = 0
+
+    def add(self, body: Body) -> None:
+        for choice in body.choices or ():
+            part: Delta | None = choice.delta
+            if part is None:
+                part = choice.message
+            if part is None or not has_content(part):
+                continue
+            ascii_, other = text_bytes(part)
+            self._ascii += ascii_
+            self._other += other
+            self._deltas += choice.delta is not None
+
+    @property
+    def tokens(self) -> int:
+        """Deltas where they are as short as tokens, else an estimate by bytes."""
+        size = self._ascii + self._other
+        if self._deltas and size * 10 <= self._deltas * BYTES_PER_DELTA_X10:
+            return self._deltas
+        return -(-self._ascii * 10 // ASCII_BYTES_PER_TOKEN_X10) - (-self._other * 10 // OTHER_BYTES_PER_TOKEN_X10)
+
+
+class OpenAIChatStream:
+    """A vendor's stream, as the port `ChatStream` describes it."""
+
+    dialect = Dialect.OPENAI_CHAT
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        hang_up: Callable[[], None],
+        headers: Mapping[str, str],
+        *,
+        shows_usage: bool,
+    ) -> None:
+        self.started = False
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.headers = headers
+        self._chunks = chunks
+        self._hang_up = hang_up
+        self._shows_usage = shows_usage
+        self._done = False
+        self._fault: VendorFault | None = None
+        """Raised once the events before it have been yielded."""
+        self._splitter = EventSplitter()
+        self._tally = Tally()
+        self._uncounted: list[bytes] = []
+        self._uncounted_bytes = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        feed = self._splitter.feed
+        try:
+            async for chunk in self._chunks:
+                whole = feed(chunk)
+                if not whole:
+                    continue
+                yield self._passed(whole)
+                if self._fault is not None:
+                    raise self._fault
+                if self._done:
+                    break
+        except EventTooLarge as error:
+            raise VendorFault(FaultKind.MALFORMED, str(error)) from None
+        if self._done:
+            await self._linger()
+            return
+        rest = self._splitter.end()
+        if rest.strip():
+            yield self._passed(rest + b"\n\n")
+        if self._fault is not None:
+            raise self._fault
+        if self._done:
+            return
+        if self.finish_reason is None:
+            raise VendorFault(FaultKind.BROKEN_OFF, "it closed the stream before its answer was finished")
+        yield DONE
+
+    def produced_tokens(self) -> int:
+        self._count()
+        return self._tally.tokens
+
+    def close(self) -> None:
+        self._hang_up()
+
+    async def _linger(self) -> None:
+        try:
+            async with asyncio.timeout(LINGER_S):
+                async for _ in self._chunks:
+                    pass
+        except (TimeoutError, VendorFault):
+            self._hang_up()
+
+    def _passed(self, whole: bytes) -> bytes:
+        """What of some whole events the caller gets; notes what they tell."""
+        if self.started and _NOTEWORTHY.search(whole) is None:
+            self._uncounted.append(whole)
+            self._uncounted_bytes += len(whole)
+            if self._uncounted_bytes > UNCOUNTED_MAX:
+                self._count()
+            return whole if self._shows_usage else self._without_null_usage(whole)
+        passed: list[bytes] = []
+        try:
+            for block in _BLOCK.findall(whole):
+                passed.append(self._noted(block))
+        except VendorFault as fault:
+            self._fault = fault
+        return b"".join(passed)
+
+    def _noted(self, block: bytes) -> bytes:
+        passed = block
+        for event in events(block):
+            if event.data.startswith(b"[DONE]"):
+                self._done = True
+                return self._done_event(block)
+            try:
+                body = read_body(event.data)
+            except _UNREADABLE:
+                raise VendorFault(FaultKind.MALFORMED, "a chunk of its stream is not JSON of this dialect") from None
+            if body.error:
+                raise read_fault(None, {}, event.data)
+            self._note(body)
+            hidden = not self._shows_usage and not body.choices and body.has_usage and self.usage is not None
+            passed = b"" if hidden else block
+        return passed if self._shows_usage else self._without_null_usage(passed)
+
+    def _note(self, body: Body) -> None:
+        self._tally.add(body)
+        if body.has_usage:
+            # The last one wins: cumulative counts grow, and no request is charged twice.
+            self.usage = read_usage(body.usage) or self.usage
+        for choice in body.choices or ():
+            if choice.finish_reason == "error":
+                raise VendorFault(FaultKind.BROKEN_OFF, "it finished with an error")
+            self.finish_reason = choice.finish_reason or self.finish_reason
+            self.started = self.started or has_content(choice.delta)
+
+    def _done_event(self, block: bytes) -> bytes:
+        if self.finish_reason is None and not self.started:
+            raise VendorFault(FaultKind.MALFORMED, "its stream was empty")
+        return block
+
+    def _without_null_usage(self, events_: bytes) -> bytes:
+        """Less the `"usage":null` that vendors add to every chunk because we asked for usage, and the caller did not."""
+        return _NULL_USAGE.sub(b"", events_) if b'"usage"' in events_ else events_
+
+    def _count(self) -> None:
+        for whole in self._uncounted:
+            for event in events(whole):
+                try:
+                    self._tally.add(read_body(event.data))
+                except _UNREADABLE:
+                    # It has been passed on already; what cannot be read cannot be charged for.
+                    continue
+        self._uncounted.clear()
+        self._uncounted_bytes = 0
+
+

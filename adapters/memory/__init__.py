@@ -1,0 +1,1 @@
+"""Ports kept in this process's memory: the embedded default and the fakes of tests."""

@@ -1,0 +1,1 @@
+"""Storage on PostgreSQL and, as the embedded default, SQLite."""

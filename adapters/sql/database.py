@@ -1,0 +1,118 @@
+"""The connection to storage: PostgreSQL, or SQLite where the gateway is embedded.
+
+SQLite gets one writer at a time by BEGIN IMMEDIATE, write-ahead logging, and a durable commit.  Whatever makes storage
+unreachable becomes `StorageUnavailable`, so that no driver's exception leaves this ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from domain.errors import StorageUnavailable
+
+BUSY_TIMEOUT_MS = 5_000
+POOL_TIMEOUT_S = 1.0
+CONNECT_TIMEOUT_S = 2.0
+STATEMENT_TIMEOUT_MS = 5_000
+LOCK_TIMEOUT_MS = 2_000
+SQLITE_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+)
+
+
+class Database:
+    """Builds no connection until the first use.  `schema` is PostgreSQL's search path, for tests that share a server."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, schema: str | None = None) -> None:
+        self.url = make_url(url)
+        self.schema = schema
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine(pool_size)
+
+    @property
+    def sqlite_path(self) -> str:
+        return self.url.database or ":memory:"
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed on leaving, rolled back by an exception."""
+        with storage_errors():
+            async with self.engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reads alone."""
+        with storage_errors():
+            async with self.engine.connect() as connection:
+                if self.is_sqlite:
+                    connection = await connection.execution_options(read_only=True)
+                yield connection
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    def _sqlite_engine(self) -> AsyncEngine:
+        if self.url.database and self.url.database != ":memory:":
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_async_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def on_connect(connection: Any, _: Any) -> None:
+            # The driver must not begin transactions by itself: `on_begin` does, with the right kind.
+            connection.isolation_level = None
+            cursor = connection.cursor()
+            for pragma in SQLITE_PRAGMAS:
+                cursor.execute(pragma)
+            cursor.close()
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def on_begin(connection: Any) -> None:
+            reads = connection.get_execution_options().get("read_only")
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+        return engine
+
+    def _postgresql_engine(self, pool_size: int) -> AsyncEngine:
+        return create_async_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT_S,
+            pool_use_lifo=True,
+            connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": self.server_settings()},
+        )
+
+    def server_settings(self) -> dict[str, str]:
+        settings = {
+            "application_name": "gatewayz",
+            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+            "lock_timeout": str(LOCK_TIMEOUT_MS),
+        }
+        return settings | ({"search_path": self.schema} if self.schema else {})
+
+
+class storage_errors:  # noqa: N801 - a context manager, used like contextlib's
+    """Turn drivers' exceptions into StorageUnavailable; broken constraints pass, they are the repositories' business."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, IntegrityError):
+            return
+        if isinstance(error, PoolTimeout | OSError | DBAPIError) and not isinstance(error, StorageUnavailable):
+            raise StorageUnavailable("Storage does not answer. Nothing was charged; try again shortly.") from error
+        if isinstance(error, SQLAlchemyError):
+            return

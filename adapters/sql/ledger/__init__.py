@@ -1,0 +1,1 @@
+"""The ledger in SQL: accounts, holds and transfers, written in batches that commit together."""

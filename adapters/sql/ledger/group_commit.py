@@ -1,0 +1,165 @@
+"""Group commit: every operation that arrives while a transaction runs becomes part of the next one.
+
+An operation is applied to the locked rows of its accounts and is durable when its future answers, yet many
+share the cost of one transaction.  Operations of one process take effect in the order of their submission.
+
+StorageUnavailable says that an operation did not happen, with one exception: where the connection breaks at
+COMMIT, nobody knows.  Settling, releasing, renewing and granting may always be repeated, because their second
+time is refused or changes nothing; a hold that nobody knows of is ended by the sweeper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future, Task
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from adapters.sql.database import Database
+from adapters.sql.ledger.batch import DOWN, Outcome, Store
+from adapters.sql.ledger.postgresql import PostgresStore
+from adapters.sql.ledger.reads import LedgerReads
+from adapters.sql.ledger.sqlite import SqliteStore
+from adapters.sql.ledger.verify import differences
+from domain.credits import CreditAccount, Hold, Transfer
+from domain.errors import StorageUnavailable
+from domain.ids import AccountId
+from domain.ledger import Operation
+from domain.ports.ledger import Difference
+from domain.usage import Generation
+
+BATCH_MAX = 512
+QUEUE_MAX = 10_000
+
+Waiting = tuple[Operation, Future[Any]]
+
+
+class StorageRefusedError(RuntimeError):
+    """A constraint stopped an operation that the rules allowed: a defect, and nothing of it happened."""
+
+
+class SqlLedger:
+    """Belongs to the event loop that opened it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reads = LedgerReads(database)
+        self._store: Store = SqliteStore(database) if database.is_sqlite else PostgresStore(database)
+        self._waiting: deque[Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._submitted = 0
+        self._answered = 0
+        self._turn = asyncio.Event()
+        """Set, and replaced, whenever a batch has been answered."""
+        self._worker: Task[None] | None = None
+        self._closing = False
+
+    async def open(self) -> None:
+        """Start taking operations.  Storage is reached with the first, and again after each outage."""
+        await self._store.open()
+        self._worker = asyncio.get_running_loop().create_task(self._work(), name="ledger")
+
+    async def close(self) -> None:
+        """Finish everything submitted; what comes later is refused."""
+        self._closing = True
+        self._arrived.set()
+        if self._worker is not None:
+            await self._worker
+            self._worker = None
+        await self._store.close()
+
+    def submit(self, operation: Operation) -> Future[Any]:
+        answer: Future[Any] = asyncio.get_running_loop().create_future()
+        if self._closing or self._worker is None:
+            answer.set_exception(StorageUnavailable("The ledger is closed. Nothing was charged."))
+        elif len(self._waiting) >= QUEUE_MAX:
+            answer.set_exception(
+                StorageUnavailable("Storage is too busy. Nothing was charged; try again shortly.")
+            )
+        else:
+            self._waiting.append((operation, answer))
+            self._submitted += 1
+            self._arrived.set()
+        return answer
+
+    async def flush(self) -> None:
+        """Wait until everything submitted so far has been answered."""
+        goal = self._submitted
+        while self._answered < goal:
+            await self._turn.wait()
+
+    async def account(self, account_id: AccountId) -> CreditAccount:
+        await self.flush()
+        return await self._reads.account(account_id)
+
+    async def overdue_holds(self, at: datetime, limit: int) -> Sequence[Hold]:
+        return await self._reads.overdue_holds(at, limit)
+
+    async def accounts_to_expire(self, at: datetime, limit: int) -> Sequence[AccountId]:
+        return await self._reads.accounts_to_expire(at, limit)
+
+    async def transfers(self, account_id: AccountId, limit: int, before: str | None) -> Sequence[Transfer]:
+        return await self._reads.transfers(account_id, limit, before)
+
+    async def generation(self, account_id: AccountId, request_id: str) -> Generation | None:
+        return await self._reads.generation(account_id, request_id)
+
+    async def verify(self) -> Sequence[Difference]:
+        return await differences(self._database)
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                await self._arrived.wait()
+                while self._waiting:
+                    size = min(BATCH_MAX, len(self._waiting))
+                    await self._commit([self._waiting.popleft() for _ in range(size)])
+                if self._closing:
+                    return
+                self._arrived.clear()
+        finally:
+            # Stopped from outside, because the event loop ends: nobody may wait for ever.
+            self._closing = True
+            self._answer(list(self._waiting), _unavailable(len(self._waiting)))
+            self._waiting.clear()
+
+    async def _commit(self, batch: list[Waiting]) -> None:
+        """Run a batch and answer everyone in it, whatever happens."""
+        outcomes: Sequence[Outcome | Exception] = ()
+        try:
+            outcomes = await self._outcomes([operation for operation, _ in batch])
+        finally:
+            self._answer(batch, outcomes or _unavailable(len(batch)))
+
+    def _answer(self, batch: list[Waiting], outcomes: Sequence[Outcome | Exception]) -> None:
+        for (_, answer), outcome in zip(batch, outcomes, strict=True):
+            # A caller that no longer waits has cancelled its future; the operation stands all the same.
+            if answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+        self._answered += len(batch)
+        turn, self._turn = self._turn, asyncio.Event()
+        turn.set()
+
+    async def _outcomes(self, operations: list[Operation]) -> Sequence[Outcome | Exception]:
+        try:
+            return await self._store.transact(operations)
+        except StorageUnavailable:
+            return _unavailable(len(operations))
+        except Exception as error:
+            if len(operations) > 1:
+                # One operation must not fail its neighbours, so that each gets a transaction of its own.
+                return [(await self._outcomes([operation]))[0] for operation in operations]
+            refused = StorageRefusedError(f"{type(operations[0]).__name__} could not be stored: {error}")
+            refused.__cause__ = error
+            return [refused]
+
+
+def _unavailable(count: int) -> list[Exception]:
+    """One for each caller, because raising an exception changes it."""
+    return [StorageUnavailable(DOWN) for _ in range(count)]

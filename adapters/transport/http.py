@@ -1,0 +1,171 @@
+"""One HTTP session per vendor, tuned for a gateway.
+
+No total timeout (a stream may run for an hour), no redirects (a credential goes to its own origin only), no limit of the
+connection pool but a bulkhead of our own that refuses at once instead of queueing, and no compression, so that bytes can
+be passed on and a small body cannot grow into a large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+import aiohttp
+
+from domain.inference.faults import FaultKind, VendorFault
+
+CONNECT_TIMEOUT_S: Final = 5.0
+POOL_IDLE_S: Final = 60.0
+IN_FLIGHT_MAX: Final = 1_000
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+ERROR_BYTES_MAX: Final = 64 * 1024
+HEADER_LINE_BYTES_MAX: Final = 32 * 1024
+
+
+class VendorHttp:
+    """Requests to one vendor.  Nothing is opened before the first request; `close` ends what is left."""
+
+    def __init__(
+        self, vendor: str, *, idle_s: float = 300.0, in_flight_max: int = IN_FLIGHT_MAX, secrets: tuple[str, ...] = ()
+    ) -> None:
+        self._vendor = vendor
+        self._idle_s = idle_s
+        self._in_flight_max = in_flight_max
+        self._secrets = tuple(secret for secret in secrets if secret)
+        self._in_flight = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, first_byte_s: float) -> Answer:
+        return await self._request("POST", url, headers, body, first_byte_s)
+
+    async def get(self, url: str, headers: Mapping[str, str], first_byte_s: float) -> Answer:
+        return await self._request("GET", url, headers, None, first_byte_s)
+
+    def redacted(self, text: str) -> str:
+        """`text` without any of the credentials that this session sends."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, first_byte_s: float
+    ) -> Answer:
+        """The answer's head, whatever its status.  Raises VendorFault where there is none."""
+        if self._in_flight >= self._in_flight_max:
+            raise VendorFault(
+                FaultKind.OVERLOADED, f"{self._in_flight_max} requests to it are running already", retry_after_s=1
+            )
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(first_byte_s):
+                response = await self._opened().request(method, url, headers=headers, data=body, allow_redirects=False)
+        except BaseException as error:
+            self._in_flight -= 1
+            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
+                raise VendorFault(
+                    FaultKind.FIRST_BYTE_TIMEOUT, f"it sent nothing within {first_byte_s:g} s"
+                ) from None
+            if isinstance(error, aiohttp.ClientError | OSError | ValueError):
+                raise self._fault(error) from None
+            raise
+        return Answer(response, self, self._idle_s)
+
+    def _ended(self) -> None:
+        self._in_flight -= 1
+
+    def _fault(self, error: Exception) -> VendorFault:
+        """What went wrong on the wire, in words that name no address and no credential."""
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return VendorFault(FaultKind.UNREACHABLE, f"no connection within {CONNECT_TIMEOUT_S:g} s")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
+            return VendorFault(FaultKind.UNREACHABLE, "its TLS certificate cannot be trusted")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return VendorFault(FaultKind.UNREACHABLE, "it refused the connection")
+        if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError):
+            return VendorFault(FaultKind.UNREACHABLE, "it closed the connection without an answer")
+        return VendorFault(FaultKind.MALFORMED, "its answer is not HTTP that can be read")
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=POOL_IDLE_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None),
+                auto_decompress=True,
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+                headers={"Accept-Encoding": "identity", "User-Agent": "gatewayz"},
+                max_line_size=HEADER_LINE_BYTES_MAX,
+                max_field_size=HEADER_LINE_BYTES_MAX,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+
+class Answer:
+    """An answer whose body is still to be read; `close` it in any case."""
+
+    __slots__ = ("_http", "_idle_s", "_open", "_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, http: VendorHttp, idle_s: float) -> None:
+        self._response = response
+        self._http = http
+        self._idle_s = idle_s
+        self._open = True
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
+        """The whole body.  Raises VendorFault where it is too large, breaks off or stands still."""
+        response = self._response
+        try:
+            async with asyncio.timeout(self._idle_s):
+                length = response.content_length
+                if length is not None and length <= bytes_max and "Content-Encoding" not in response.headers:
+                    return await response.read()
+            return await self._read_bounded(bytes_max)
+        except TimeoutError:
+            raise VendorFault(FaultKind.IDLE_TIMEOUT, f"its answer stood still for {self._idle_s:g} s") from None
+        except (aiohttp.ClientError, OSError):
+            raise VendorFault(FaultKind.BROKEN_OFF, "it broke its answer off") from None
+
+    async def _read_bounded(self, bytes_max: int) -> bytes:
+        parts, size = list[bytes](), 0
+        chunks = self._response.content.iter_any()
+        while True:
+            async with asyncio.timeout(self._idle_s):
+                chunk = await anext(chunks, b"")
+            if not chunk:
+                return b"".join(parts)
+            size += len(chunk)
+            if size > bytes_max:
+                raise VendorFault(FaultKind.MALFORMED, f"its answer is larger than {bytes_max} bytes")
+            parts.append(chunk)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives.  Raises VendorFault where it breaks off.
+
+        Silence is not ended here: whoever watches the whole request hangs up with `close`.
+        """
+        content = self._response.content
+        try:
+            while chunk := await content.readany():
+                yield chunk
+        except (aiohttp.ClientError, OSError):
+            raise VendorFault(FaultKind.BROKEN_OFF, "it broke its answer off") from None
+
+    def close(self) -> None:
+        """Hang up, unless the body was read to its end; then the connection is kept for the next request."""
+        if self._open:
+            self._open = False
+            self._http._ended()
+            if self._response.content.at_eof():
+                self._response.release()
+            else:
+                self._response.close()

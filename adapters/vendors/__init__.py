@@ -1,0 +1,1 @@
+"""One file per company or server that runs models; most are values."""

@@ -1,0 +1,1 @@
+"""Use cases that run models and cost money."""

@@ -1,0 +1,249 @@
+"""One running request's money: what it has used, whether its hold still covers it, and how it ends.
+
+A meter ends exactly once, in `end`, which neither waits nor raises: it runs in a `finally`, cancelled or not.  Until
+then it is alive, and `Heartbeats` renews its lease and writes down what was produced, so that a killed process loses at
+most one watermark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from msgspec.structs import replace
+
+from application.inference.outputs import UsualOutputs
+from application.inference.settlement import Settler
+from domain.access import Caller
+from domain.catalog import Offer
+from domain.credits import Hold, HoldEnded, InsufficientCredits, UnknownHold
+from domain.errors import StorageUnavailable
+from domain.inference.chat import ChatRequest
+from domain.inference.holds import HoldPolicy, output_limit, produced_usage
+from domain.ledger import ExtendHold, HoldOpened, RenewHold, SettleHold
+from domain.limits import Admitted
+from domain.money import ZERO, Usd
+from domain.ports.clock import Clock
+from domain.ports.ledger import Ledger
+from domain.ports.limiter import Limiter
+from domain.routing import Route
+from domain.usage import NOTHING, Attempt, Generation, Outcome, Usage
+
+EXTEND_AT_PERCENT: Final = 80
+WATERMARK_TOKENS: Final = 2_000
+
+
+@dataclass(slots=True, eq=False)
+class Meter:
+    caller: Caller
+    request: ChatRequest
+    route: Route
+    opened: HoldOpened
+    admitted: Admitted
+    limited_tokens: int
+    """What the rate limits were charged by estimate."""
+    ledger: Ledger
+    settler: Settler
+    limiter: Limiter
+    outputs: UsualOutputs
+    clock: Clock
+    policy: HoldPolicy
+    lease: timedelta
+
+    hold: Hold = field(init=False)
+    spendable: Usd = field(init=False)
+    """Beside the hold, when the ledger last said."""
+    offer: Offer | None = None
+    """The one that serves."""
+    output_limit: int | None = None
+    """What the offer was told, where that is less than was asked for."""
+    attempts: list[Attempt] = field(default_factory=list)
+    first_token_at: float | None = None
+    ended: bool = False
+    record: Generation | None = None
+    """How it ended."""
+    progress: Callable[[], int] | None = None
+    """Output tokens of the stream that serves, counted when asked."""
+    _produced: int = 0
+    _started: float = field(init=False)
+    _extensions: int = 0
+    _refused: bool = False
+    _watermark: int = -1
+    _watermark_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.hold = self.opened.hold
+        self.spendable = self.opened.spendable
+        self._started = self.clock.monotonic()
+
+    def limit_for(self, offer: Offer) -> int | None:
+        """The output limit to send to `offer` where credit pays less than was asked for."""
+        return output_limit(self.policy, self.request, offer, self.hold.amount, self.spendable)
+
+    def cost(self, usage: Usage) -> Usd:
+        offer = self.offer
+        if offer is None or offer.price is None or offer.price.free:
+            return ZERO
+        return offer.price.cost(usage, offer.markup_ppm)
+
+    @property
+    def balance(self) -> Usd:
+        """What can be spent once this request has ended; other requests may have changed it meanwhile."""
+        charged = self.record.cost if self.record else ZERO
+        return max(ZERO, self.spendable + self.hold.amount - charged)
+
+    def began(self) -> None:
+        """The first token is there."""
+        if self.first_token_at is None:
+            self.first_token_at = self.clock.monotonic()
+
+    async def produced(self, output_tokens: int) -> bool:
+        """Note the progress of a stream; False when no credit is left to go on."""
+        self._produced = output_tokens
+        spent = self.cost(produced_usage(self.request, output_tokens)).nanos
+        held = self.hold.amount.nanos
+        if spent * 100 < held * EXTEND_AT_PERCENT or held == 0:
+            return True
+        if not self._refused:
+            await self._extend()
+        return spent < self.hold.amount.nanos
+
+    async def _extend(self) -> None:
+        """Hold as much again, or all that is spendable where that is less."""
+        ceiling = self.request.cost_max
+        wanted = self.opened.hold.amount
+        if ceiling is not None:
+            wanted = min(wanted, ceiling - self.hold.amount)
+        for _ in range(2):
+            if wanted <= ZERO:
+                break
+            try:
+                extended = await asyncio.shield(self.ledger.submit(self._extension(wanted)))
+            except InsufficientCredits as short:
+                wanted = min(wanted, short.spendable)
+            except (StorageUnavailable, HoldEnded, UnknownHold):
+                # What is running goes on; the settlement takes what is free, and the house bears the rest.
+                return
+            else:
+                self.hold, self.spendable = extended.hold, extended.spendable
+                return
+        self._refused = True
+
+    def _extension(self, amount: Usd) -> ExtendHold:
+        self._extensions += 1
+        return ExtendHold(
+            account_id=self.caller.account_id,
+            hold_id=self.hold.id,
+            amount=amount,
+            number=self._extensions,
+            at=self.clock.now(),
+        )
+
+    def beat(self, period_s: float) -> None:
+        """Called about once a second: write a watermark when there is enough to lose, renew the lease in time."""
+        now = self.clock.monotonic()
+        if self.progress is not None:
+            self._produced = self.progress()
+        since_s = now - (self._watermark_at or self._started)
+        new_tokens = self._produced - max(self._watermark, 0)
+        first = self.first_token_at is not None and self._watermark < 0
+        due = new_tokens >= WATERMARK_TOKENS or (new_tokens > 0 and since_s >= period_s)
+        if first or due or since_s >= self.lease.total_seconds() / 3:
+            self._watermark, self._watermark_at = self._produced, now
+            self._renew()
+
+    def _renew(self) -> None:
+        usage = produced_usage(self.request, self._produced) if self.first_token_at is not None else NOTHING
+        at = self.clock.now()
+        cost = self.cost(usage)
+        self.settler.renew(
+            RenewHold(
+                account_id=self.caller.account_id,
+                hold_id=self.hold.id,
+                lease_until=at + self.lease,
+                watermark=cost,
+                record=self._generation(at, Outcome.RECOVERED, usage, cost=cost, estimated=True),
+            )
+        )
+
+    def end(
+        self,
+        outcome: Outcome,
+        usage: Usage | None,
+        *,
+        produced_tokens: int = 0,
+        finish_reason: str | None = None,
+        abort_policy: str | None = None,
+    ) -> None:
+        """End the hold with what the answer cost; a second call does nothing.
+
+        Without the vendor's `usage` the prompt and `produced_tokens` are charged, where anything was produced.  An
+        answer that was broken off or never came is free; what the vendor produced of it is booked as a loss.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        estimated = usage is None
+        counted = usage or (produced_usage(self.request, produced_tokens) if produced_tokens else NOTHING)
+        price = self.cost(counted)
+        free = outcome in (Outcome.BROKEN_OFF, Outcome.FAILED)
+        at = self.clock.now()
+        self.record = self._generation(
+            at,
+            outcome,
+            counted,
+            cost=ZERO if free else price,
+            loss=price if free else ZERO,
+            estimated=estimated and counted is not NOTHING,
+            finish_reason=finish_reason,
+            abort_policy=abort_policy,
+        )
+        self.settler.end(
+            SettleHold(account_id=self.caller.account_id, hold_id=self.hold.id, record=self.record, at=at)
+        )
+        used = counted.input_tokens + counted.output_tokens
+        self.limiter.release(self.caller.limited_as, self.admitted, used - self.limited_tokens)
+        if outcome is Outcome.COMPLETED and self.offer is not None:
+            self.outputs.note(self.offer.model, counted.output_tokens)
+
+    def _generation(  # noqa: PLR0913 - the fields of one record
+        self,
+        at: datetime,
+        outcome: Outcome,
+        usage: Usage,
+        *,
+        cost: Usd,
+        estimated: bool,
+        loss: Usd = ZERO,
+        finish_reason: str | None = None,
+        abort_policy: str | None = None,
+    ) -> Generation:
+        offer = self.offer
+        started = self._started
+        first = self.first_token_at
+        record = replace(
+            self.opened.hold.record,
+            usage=usage,
+            estimated=estimated,
+            cost=cost,
+            loss=loss,
+            outcome=outcome,
+            finish_reason=finish_reason,
+            abort_policy=abort_policy,
+            attempts=tuple(self.attempts),
+            first_token_ms=None if first is None else int((first - started) * 1000),
+            duration_ms=int((self.clock.monotonic() - started) * 1000),
+        )
+        if offer is None or offer.price is None:
+            return record
+        return replace(
+            record,
+            model=offer.model,
+            vendor=offer.vendor,
+            vendor_model=offer.vendor_model,
+            price_id=offer.price.id,
+            markup_ppm=offer.markup_ppm,
+        )

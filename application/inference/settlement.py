@@ -1,0 +1,101 @@
+"""Settlements belong to the process, not to the request: a cancelled handler only reports, and this ends its hold.
+
+A settlement that storage could not take is kept and submitted again until it is taken.  Repeating it is safe, because a
+hold ends once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from domain.credits import HoldEnded, UnknownHold
+from domain.errors import StorageUnavailable
+from domain.ids import HoldId
+from domain.ledger import HoldSettled, ReleaseHold, RenewHold, SettleHold
+from domain.ports.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 0.5
+
+Ending = SettleHold | ReleaseHold
+
+
+class Settler:
+    """Submits what ends holds, and sees that it arrives."""
+
+    def __init__(self, ledger: Ledger, settled: Callable[[SettleHold, HoldSettled], None] | None = None) -> None:
+        self._ledger = ledger
+        self._settled = settled
+        self._under_way: dict[HoldId, Ending] = {}
+        self._refused: dict[HoldId, Ending] = {}
+        self._retrying: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Settlements that storage has not confirmed yet."""
+        return len(self._under_way) + len(self._refused)
+
+    @property
+    def refused(self) -> int:
+        """Settlements that storage could not take and that are tried again."""
+        return len(self._refused)
+
+    def end(self, operation: Ending) -> None:
+        """Never waits and never raises: safe in any `finally`, cancelled or not."""
+        self._under_way[operation.hold_id] = operation
+        future: asyncio.Future[Any] = self._ledger.submit(operation)
+        future.add_done_callback(lambda done: self._ended(operation, done))
+
+    def renew(self, operation: RenewHold) -> None:
+        """A heartbeat; a lost one is made good by the next."""
+        future: asyncio.Future[Any] = self._ledger.submit(operation)
+        future.add_done_callback(_forgive)
+
+    def outstanding(self) -> list[Ending]:
+        """What storage has not confirmed, for whoever keeps it beyond this process's life."""
+        return [*self._under_way.values(), *self._refused.values()]
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is outstanding; False if time ran out first."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.waiting:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            return False
+        return True
+
+    def _ended(self, operation: Ending, future: asyncio.Future[Any]) -> None:
+        self._under_way.pop(operation.hold_id, None)
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or isinstance(error, StorageUnavailable):
+            self._refused[operation.hold_id] = operation
+            self._retry_soon()
+        elif isinstance(error, HoldEnded):
+            # An earlier try arrived although its answer did not, or the sweeper came first.
+            log.info("hold %s had ended before", operation.hold_id)
+        elif isinstance(error, UnknownHold):
+            log.error("hold %s was never opened; its settlement is dropped", operation.hold_id)
+        elif error is not None:
+            log.error("hold %s could not be settled: %r", operation.hold_id, error)
+        elif isinstance(operation, SettleHold) and self._settled is not None:
+            self._settled(operation, future.result())
+
+    def _retry_soon(self) -> None:
+        if self._retrying is None:
+            self._retrying = asyncio.get_running_loop().call_later(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = None
+        refused, self._refused = self._refused, {}
+        for operation in refused.values():
+            self.end(operation)
+
+
+def _forgive(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.debug("a heartbeat was lost: %r", error)

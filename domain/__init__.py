@@ -1,0 +1,1 @@
+"""The core: values, rules and ports, free of frameworks and of input or output."""

@@ -1,0 +1,136 @@
+"""What can be asked for, and who can serve it.
+
+A *model* is what callers name; an *offer* is one vendor's way of serving it.  A `Catalog` is an immutable snapshot, so
+that a request sees one consistent state and never fetches.  Ids are kept as their vendor spells them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from enum import StrEnum
+
+from msgspec import Struct
+
+from domain.errors import NotFound
+from domain.ids import ModelId, VendorSlug
+from domain.pricing import MARKUP_ONE_PPM, ModelUnpriced, Price
+
+NEAR_NAMES_MAX = 3
+
+
+class Capability(StrEnum):
+    STREAM = "stream"
+    TOOLS = "tools"
+    IMAGES_IN = "images_in"
+    AUDIO_IN = "audio_in"
+    FILES_IN = "files_in"
+    JSON_SCHEMA = "json_schema"
+    REASONING = "reasoning"
+
+
+class Dialect(StrEnum):
+    """A language spoken over HTTP."""
+
+    OPENAI_CHAT = "openai_chat"
+    OPENAI_RESPONSES = "openai_responses"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+
+
+class AbortPolicy(Struct, frozen=True, kw_only=True):
+    """What a vendor does, and bills, when we hang up on it."""
+
+    id: str
+    cancellable: bool = True
+    """False: it works on, so that we read on to its usage before we settle."""
+    drain_s: int = 60
+
+
+CANCEL_AND_BILL_PRODUCED = AbortPolicy(id="cancel-bill-produced")
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """One vendor's way of serving one model."""
+
+    vendor: VendorSlug
+    model: ModelId
+    vendor_model: str
+    """The id that the vendor knows."""
+    price: Price | None
+    markup_ppm: int = MARKUP_ONE_PPM
+    context_length: int | None = None
+    output_max: int | None = None
+    capabilities: frozenset[Capability] | None = None
+    """None where nobody has said what it can do; then nothing is excluded."""
+    abort_policy: AbortPolicy = CANCEL_AND_BILL_PRODUCED
+    first_byte_s: int = 300
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """What callers name, with the offers that serve it."""
+
+    id: ModelId
+    name: str
+    offers: tuple[Offer, ...]
+    created: datetime | None = None
+    description: str = ""
+    deprecated_at: datetime | None = None
+
+    @property
+    def priced(self) -> tuple[Offer, ...]:
+        return tuple(offer for offer in self.offers if offer.price is not None)
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+    param = "model"
+
+
+class Catalog:
+    """All models at one moment."""
+
+    def __init__(self, models: Iterable[Model], vendors: Iterable[VendorSlug] = (), version: int = 0) -> None:
+        self.models: Mapping[str, Model] = {model.id: model for model in models}
+        self.vendors = frozenset(vendors)
+        self.version = version
+        self._by_slug = _unambiguous_slugs(self.models)
+
+    def find(self, name: str) -> Model:
+        """The model of this id, or of this slug where only one author has it.
+
+        Raises ModelNotFound with near names, ModelUnpriced where no offer has a price.
+        """
+        model = self.models.get(name) or self._by_slug.get(name)
+        if model is None:
+            raise ModelNotFound(self._not_found(name))
+        if not any(offer.price is not None for offer in model.offers):
+            raise ModelUnpriced(
+                f"The model {name} has no price yet, so that it cannot be used. The operator sets one with "
+                f"'gatewayz prices set {name} --input USD --output USD'.",
+                param="model",
+            )
+        return model
+
+    def listed(self) -> list[Model]:
+        """The models that can be asked for."""
+        return [model for model in self.models.values() if model.priced]
+
+    def _not_found(self, name: str) -> str:
+        listed = [model.id for model in self.listed()]
+        by_lower = {model_id.lower(): model_id for model_id in listed}
+        by_lower |= {model_id.rpartition("/")[2].lower(): model_id for model_id in reversed(listed)}
+        near = get_close_matches(name.lower()[:200], by_lower, n=NEAR_NAMES_MAX, cutoff=0.5)
+        names = list(dict.fromkeys(by_lower[match] for match in near))
+        hint = f"Did you mean {' or '.join(names)}?" if names else "GET /v1/models lists what can be used."
+        return f"The model {name[:200]!r} does not exist. {hint}"
+
+
+def _unambiguous_slugs(models: Mapping[str, Model]) -> dict[str, Model]:
+    found: dict[str, Model | None] = {}
+    for model in models.values():
+        slug = model.id.partition("/")[2]
+        if slug and slug not in models:
+            found[slug] = None if slug in found else model
+    return {slug: model for slug, model in found.items() if model is not None}

@@ -1,0 +1,1 @@
+"""Values and rules of inference requests, whatever dialect they arrive in."""

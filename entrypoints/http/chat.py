@@ -1,0 +1,336 @@
+"""POST /v1/chat/completions: OpenAI's Chat Completions, whole and streamed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+from litestar.types import Receive, Scope, Send
+
+from application.inference.chat import CompleteChat, RunningStream
+from application.inference.metering import Meter
+from application.inference.once import OncePerKey, Ticket
+from application.keys import Authenticate
+from domain.access import Caller
+from domain.errors import DomainError, StorageUnavailable, Unavailable
+from domain.ids import RequestId
+from domain.inference.chat import ChatRequest
+from domain.keys import Scope as KeyScope
+from domain.limits import Headroom, RateLimitExceeded
+from domain.money import Usd
+from domain.ports.clock import Clock, IdSource
+from domain.ports.repositories import StoredOutcome
+from domain.usage import Outcome, Usage
+from entrypoints.http.addresses import ClientAddresses
+from entrypoints.http.credentials import presented_secret
+from entrypoints.http.errors import InternalError, error_headers, status_of
+from entrypoints.http.exchange import CallerGone, Exchange, Headers, Watch, encoded
+from entrypoints.http.streaming import EventStream, OpenStreams
+
+IN_FLIGHT_MAX: Final = 2_500
+"""Requests at once in one process; more are refused at once instead of making all of them slow."""
+
+log = structlog.get_logger(__name__)
+
+
+class ChatDialect(Protocol):
+    """A language that callers speak on a chat route."""
+
+    KEEP_ALIVE: bytes
+
+    def read_request(self, body: bytes) -> ChatRequest: ...
+    def with_cost(self, answer: bytes, cost: Usd) -> bytes: ...
+    def stream_with_cost(self, events: bytes, cost: Usd) -> bytes: ...
+    def with_usage_before_end(
+        self, piece: bytes, model: str, request_id: str, created_s: int, usage: Usage, cost: Usd
+    ) -> bytes | None: ...
+    def error_event(self, body: bytes) -> bytes: ...
+    def length_stop(self, model: str, request_id: str, created_s: int) -> bytes: ...
+
+
+class Overloaded(Unavailable):
+    code = "no_vendor_available"
+    retry_after_s = 1
+
+
+class StreamEnded(Unavailable):
+    """The gateway ends a stream for reasons of its own."""
+
+    code = "gateway_stopping"
+
+
+@dataclass(slots=True)
+class ChatRoute:
+    """The handler of one dialect's chat route."""
+
+    dialect: ChatDialect
+    chat: CompleteChat
+    authenticate: Authenticate
+    once: OncePerKey
+    streams: OpenStreams
+    addresses: ClientAddresses
+    clock: Clock
+    ids: IdSource
+    path: str
+    error_body: Callable[[DomainError, str], bytes]
+    """A refusal in this dialect, with its request's id."""
+    answered: Callable[[str, int, Meter | None], None]
+    """Counts an answer: the route, its status and its meter."""
+    in_flight: int = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, self.ids.fresh())
+        self.in_flight += 1
+        try:
+            if self.in_flight > IN_FLIGHT_MAX:
+                raise Overloaded("The gateway is busy. Try again in a moment.")
+            await self._serve(exchange)
+        except CallerGone:
+            return
+        except DomainError as error:
+            await self._refuse(exchange, error)
+        except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback reaches a caller
+            log.error("request failed", request_id=exchange.request_id, path=self.path, exc_info=error)
+            if not exchange.status:
+                await self._refuse(exchange, InternalError())
+        finally:
+            self.in_flight -= 1
+
+    async def _serve(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        caller = await self.authenticate(
+            presented_secret(scope["headers"], scope["query_string"]),
+            address=self.addresses(scope),
+            referrer=exchange.header(b"referer") or exchange.header(b"origin"),
+            scope=KeyScope.INFERENCE,
+        )
+        body = await exchange.body()
+        request = self.dialect.read_request(body)
+        key = exchange.header(b"idempotency-key")
+        if key is None:
+            await self._run(exchange, caller, request, None)
+            return
+        claim = await self.once.claim(caller.account_id, key, self.path, body)
+        if isinstance(claim, StoredOutcome):
+            await _replay(exchange, claim)
+            return
+        await self._run(exchange, caller, request, claim)
+
+    async def _run(
+        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None
+    ) -> None:
+        if request.streamed:
+            try:
+                await self._stream(exchange, caller, request, ticket)
+            except DomainError:
+                if ticket is not None:
+                    await self._give_back(ticket)
+                raise
+        elif ticket is None:
+            with Watch(exchange) as watch:
+                try:
+                    await self._whole(exchange, caller, request, None)
+                except asyncio.CancelledError:
+                    if not watch.absorb():
+                        raise
+        else:
+            # What was promised to happen once is finished, whether or not its caller still waits.
+            await asyncio.shield(
+                self.chat.detached.spawn(self._whole_once(exchange, caller, request, ticket))
+            )
+
+    async def _whole_once(
+        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket
+    ) -> None:
+        try:
+            await self._whole(exchange, caller, request, ticket)
+        except DomainError:
+            await self._give_back(ticket)
+            raise
+
+    async def _whole(
+        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None
+    ) -> None:
+        done = await self.chat.whole(caller, request, RequestId(exchange.request_id))
+        meter = done.meter
+        headers = self._headers(exchange, meter)
+        headers += (
+            (b"x-gatewayz-cost-usd", str(done.cost).encode()),
+            (b"x-gatewayz-balance-usd", str(meter.balance).encode()),
+        )
+        headers += encoded(done.answer.headers.items())
+        body = self.dialect.with_cost(done.answer.body, done.cost)
+        if ticket is not None:
+            await self._keep(ticket, 200, headers, body)
+        self.answered(self.path, 200, meter)
+        await exchange.answer(200, headers, body)
+
+    async def _stream(
+        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None
+    ) -> None:
+        with Watch(exchange) as watch:
+            stream = EventStream(exchange, watch, self.dialect.KEEP_ALIVE, keeps=ticket is not None)
+            stream.headers = [(b"x-request-id", exchange.request_id.encode())]
+            self.streams.add(stream)
+            running: RunningStream | None = None
+            try:
+                running = await self.chat.stream(caller, request, RequestId(exchange.request_id))
+                stream.headers = self._headers(exchange, running.meter) + encoded(running.headers.items())
+                await self._pass_on(running, stream, request, exchange)
+            except asyncio.CancelledError:
+                if not watch.absorb():
+                    raise
+                await self._left_or_ended(running, stream, request, exchange, ticket)
+            except DomainError as error:
+                if not stream.started:
+                    raise
+                await self._tell_midway(stream, error, exchange)
+            finally:
+                if running is not None:
+                    running.close(Outcome.ABORTED)
+                self.streams.remove(stream)
+        if running is not None:
+            self.answered(self.path, 200, running.meter)
+            if ticket is not None:
+                await self._keep_stream(ticket, stream, running)
+
+    async def _pass_on(
+        self, running: RunningStream, stream: EventStream, request: ChatRequest, exchange: Exchange
+    ) -> None:
+        costed = not request.wants_usage
+        async for piece in running.pieces():
+            if not costed:
+                piece, costed = self._costed(piece, running, request, exchange)
+            await stream.write(piece)
+        if running.cut_short:
+            await stream.write(
+                self.dialect.length_stop(
+                    request.model, exchange.request_id, int(self.clock.now().timestamp())
+                )
+            )
+        await stream.finish()
+
+    def _costed(
+        self, piece: bytes, running: RunningStream, request: ChatRequest, exchange: Exchange
+    ) -> tuple[bytes, bool]:
+        """The piece with the cost in its usage frame, or with a frame of our own where the vendor sent none."""
+        if running.cost is not None:
+            return self.dialect.stream_with_cost(piece, running.cost), True
+        usage = running.produced()
+        cost, now_s = running.meter.cost(usage), int(self.clock.now().timestamp())
+        ended = self.dialect.with_usage_before_end(
+            piece, request.model, exchange.request_id, now_s, usage, cost
+        )
+        return (piece, False) if ended is None else (ended, True)
+
+    async def _left_or_ended(
+        self,
+        running: RunningStream | None,
+        stream: EventStream,
+        request: ChatRequest,
+        exchange: Exchange,
+        ticket: Ticket | None,
+    ) -> None:
+        """The request was cancelled: by its caller's leaving, or by the gateway for a reason of its own."""
+        if stream.watch.gone:
+            if ticket is not None and running is not None:
+                stream.gone = True
+                try:
+                    await self._pass_on(running, stream, request, exchange)
+                except DomainError:
+                    return
+            elif running is not None:
+                running.close(Outcome.ABORTED)
+            return
+        if running is not None:
+            running.close(Outcome.CUT_OFF)
+        ended = StreamEnded("The gateway is restarting. Send the request again.")
+        if stream.watch.reason == "shutdown":
+            if stream.started:
+                await self._tell_midway(stream, ended, exchange)
+            else:
+                raise ended
+
+    async def _tell_midway(self, stream: EventStream, error: DomainError, exchange: Exchange) -> None:
+        """After the first byte the status has gone; the failure comes as the dialect's own event."""
+        await stream.write(self.dialect.error_event(self.error_body(error, exchange.request_id)))
+        await stream.finish()
+
+    async def _refuse(self, exchange: Exchange, error: DomainError) -> None:
+        status = status_of(error)
+        headers: Headers = [(b"x-request-id", exchange.request_id.encode()), *error_headers(error)]
+        if isinstance(error, RateLimitExceeded):
+            headers += _limit_headers(error.requests, error.tokens)
+        self.answered(self.path, status, None)
+        await exchange.answer(status, headers, self.error_body(error, exchange.request_id))
+
+    def _headers(self, exchange: Exchange, meter: Meter) -> Headers:
+        offer = meter.offer
+        headers: Headers = [
+            (b"x-request-id", exchange.request_id.encode()),
+            *_limit_headers(meter.admitted.requests, meter.admitted.tokens),
+        ]
+        if offer is not None:
+            headers += encoded((("x-gatewayz-vendor", offer.vendor), ("x-gatewayz-model", offer.model)))
+        if meter.output_limit is not None:
+            headers.append((b"x-gatewayz-max-tokens", b"%d" % meter.output_limit))
+        return headers
+
+    async def _keep(self, ticket: Ticket, status: int, headers: Headers, body: bytes) -> None:
+        kept = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+        try:
+            await self.once.keep_outcome(ticket, StoredOutcome(status=status, headers=kept, body=body))
+        except StorageUnavailable as error:
+            # The answer is paid for and goes out; a repeated key waits until the claim's lease has run out.
+            log.warning("outcome not kept", request_id="", error=str(error))
+
+    async def _keep_stream(self, ticket: Ticket, stream: EventStream, running: RunningStream) -> None:
+        record = running.meter.record
+        if record is None or not (record.cost or record.outcome is Outcome.COMPLETED):
+            await self._give_back(ticket)
+            return
+        headers = [*stream.headers, (b"content-type", b"text/event-stream; charset=utf-8")]
+        await self._keep(ticket, 200, headers, stream.kept() or b"")
+
+    async def _give_back(self, ticket: Ticket) -> None:
+        try:
+            await asyncio.shield(self.chat.detached.spawn(self.once.give_back(ticket)))
+        except StorageUnavailable:
+            log.warning("claim not given back; it ends with its lease")
+
+
+async def _replay(exchange: Exchange, outcome: StoredOutcome) -> None:
+    """The outcome of the first request with this key, as it was."""
+    headers = [*encoded(outcome.headers), (b"x-gatewayz-replayed", b"true")]
+    kinds = [value for name, value in headers if name == b"content-type"]
+    exchange.status = outcome.status
+    if not kinds:
+        headers.append((b"content-type", b"application/json"))
+    headers.append((b"content-length", str(len(outcome.body)).encode()))
+    await exchange.send({"type": "http.response.start", "status": outcome.status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": outcome.body, "more_body": False})
+
+
+def _limit_headers(requests: Headroom, tokens: Headroom) -> Headers:
+    return [
+        (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
+        (b"x-ratelimit-remaining-requests", b"%d" % requests.remaining),
+        (b"x-ratelimit-reset-requests", _duration(requests.reset_s)),
+        (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
+        (b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining),
+        (b"x-ratelimit-reset-tokens", _duration(tokens.reset_s)),
+    ]
+
+
+def _duration(seconds: float) -> bytes:
+    """As OpenAI writes it: 20ms, 1s, 6m0s, 1h2m3s."""
+    if seconds < 1:
+        return b"%dms" % int(seconds * 1000)
+    minutes, rest = divmod(int(seconds), 60)
+    if not minutes:
+        return b"%ds" % rest
+    hours, minutes = divmod(minutes, 60)
+    return b"%dh%dm%ds" % (hours, minutes, rest) if hours else b"%dm%ds" % (minutes, rest)

@@ -1,0 +1,212 @@
+"""How refusals look over HTTP: the one table of statuses, and the body that every OpenAI client reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import ExceptionHandlersMap
+
+from domain.credits import InsufficientCredits
+from domain.errors import (
+    Conflict,
+    DomainError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PaymentRequired,
+    TimedOut,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    VendorFailed,
+)
+
+STATUS: Final[Mapping[type[DomainError], int]] = {
+    InvalidRequest: 400,
+    Unauthenticated: 401,
+    PaymentRequired: 402,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    TooManyRequests: 429,
+    VendorFailed: 502,
+    Unavailable: 503,
+    TimedOut: 504,
+}
+TYPE: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_credits",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+}
+"""The word that clients of OpenAI find in `error.type`; "server_error" for every other status."""
+
+SERVER_ERROR: Final = 500
+NOT_FOUND: Final = 404
+METHOD_NOT_ALLOWED: Final = 405
+TOO_LARGE: Final = 413
+
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+_MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
+_PATH = re.compile(r"`\$\.?([^`]*)`")
+_BELOW_V1 = frozenset(
+    {"chat", "completions", "responses", "messages", "embeddings", "images", "audio", "rerank", "moderations"}
+    | {"models", "generations"}
+)
+
+log = structlog.get_logger(__name__)
+
+
+class MethodNotAllowed(InvalidRequest):
+    code = "method_not_allowed"
+
+
+class InternalError(DomainError):
+    """Something that no rule foresaw; what it was is in the log alone."""
+
+    code = "internal_error"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway failed. The operator finds the reason in its log under this request id."
+        )
+
+
+def status_of(error: DomainError) -> int:
+    """The status of the error's family."""
+    return next((STATUS[family] for family in type(error).__mro__ if family in STATUS), SERVER_ERROR)
+
+
+def type_of(status: int) -> str:
+    return TYPE.get(status, "server_error")
+
+
+def openai_error(error: DomainError, request_id: str, top_up_url: str | None = None) -> bytes:
+    """The body that OpenAI's clients and all account routes read."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": type_of(status_of(error)),
+                "code": error.code,
+                "param": error.param,
+                "request_id": request_id,
+            }
+            | _credit_details(error, top_up_url)
+        }
+    )
+
+
+def error_headers(error: DomainError) -> list[tuple[bytes, bytes]]:
+    """What the status alone does not say."""
+    if error.retry_after_s is None:
+        return []
+    return [(b"retry-after", str(error.retry_after_s).encode())]
+
+
+def _credit_details(error: DomainError, top_up_url: str | None) -> dict[str, str | None]:
+    if isinstance(error, InsufficientCredits):
+        return {
+            "required_usd": str(error.required),
+            "spendable_usd": str(error.spendable),
+            "held_usd": str(error.held),
+            "top_up_url": top_up_url,
+        }
+    return {}
+
+
+def request_id_of(scope: Mapping[str, Any]) -> str:
+    """The id that the outermost layer gave this request."""
+    state = scope.get("state") or {}
+    return str(state.get("request_id", ""))
+
+
+AnyRequest = Request[Any, Any, State]
+
+
+def tell_refusal(request: AnyRequest, error: DomainError) -> Response[bytes]:
+    body = openai_error(error, request_id_of(request.scope), getattr(request.app.state, "top_up_url", None))
+    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    return Response(body, status_code=status_of(error), headers=headers, media_type="application/json")
+
+
+def tell_http(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    """Litestar's own refusals, in our shape."""
+    if error.status_code >= SERVER_ERROR:
+        return tell_unexpected(request, error)
+    response = tell_refusal(request, _refusal(request, error))
+    response.status_code = error.status_code
+    response.headers.update(error.headers or {})
+    return response
+
+
+def tell_unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """No traceback leaves the process; the log has it, under the request's id."""
+    request_id = request_id_of(request.scope)
+    log.error("request failed", request_id=request_id, path=request.scope["path"], exc_info=error)
+    body = openai_error(InternalError(), request_id)
+    return Response(body, status_code=SERVER_ERROR, media_type="application/json")
+
+
+EXCEPTION_HANDLERS: Final[ExceptionHandlersMap] = {
+    DomainError: tell_refusal,
+    HTTPException: tell_http,
+    Exception: tell_unexpected,
+}
+
+
+def no_route(method: str, path: str) -> NotFound:
+    """What to say of an address that does not exist, with a hint where the base URL is the likely mistake."""
+    first = path.strip("/").partition("/")[0]
+    if path.startswith("/v1/v1/"):
+        hint = "The base URL ends in /v1 already; leave one of the two out."
+    elif first in _BELOW_V1:
+        hint = f"The base URL lacks /v1: use /v1{path}."
+    else:
+        hint = "/docs lists every route."
+    return NotFound(f"There is no route {method} {path[:200]}. {hint}")
+
+
+def _refusal(request: AnyRequest, error: HTTPException) -> DomainError:
+    match error.status_code:
+        case 404:
+            return no_route(str(request.method), request.scope["path"])
+        case 405:
+            return MethodNotAllowed(f"{request.method} is not allowed here. /docs lists every route.")
+        case 413:
+            return TooLarge("The body of this request is too large.")
+        case _:
+            return _invalid(error)
+
+
+def _invalid(error: HTTPException) -> InvalidRequest:
+    if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
+        first = error.extra[0]
+        text, field = str(first.get("message", "")), str(first.get("key", ""))
+    else:
+        text, field = error.detail, ""
+    for pattern, said in (
+        (_UNKNOWN_FIELD, "is not a field of this request; remove it"),
+        (_MISSING_FIELD, "is missing"),
+    ):
+        if match := pattern.search(text):
+            return InvalidRequest(f"{match[1]!r} {said}.", param=match[1])
+    if match := _PATH.search(text):
+        field = match[1] or field
+    plain = text.partition(" - at ")[0].rstrip(".")
+    return InvalidRequest(f"{field}: {plain}." if field else f"{plain}.", param=field or None)

@@ -1,0 +1,163 @@
+"""One request and its answer on raw ASGI: inference routes read and write bytes, and nothing between may buffer them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+
+from litestar.types import Receive, Scope, Send
+
+from domain.errors import InvalidRequest, TooLarge
+from entrypoints.http.errors import MethodNotAllowed
+
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+BODY_SILENCE_S: Final = 30.0
+"""A body that stands still for longer is given up; a front proxy does this too, and better."""
+WATCH_AFTER_S: Final = 0.02
+"""Shorter requests end before anybody could tell that their caller left, and need no watching."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class CallerGone(Exception):  # noqa: N818 - an event, not an error
+    """The caller closed the connection."""
+
+
+class UnsupportedEncoding(InvalidRequest):
+    code = "invalid_request"
+    param = "content-encoding"
+
+
+class Exchange:
+    """Reads the body once, watches for the caller's leaving, and writes one answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self.scope = scope
+        self.request_id = request_id
+        self.send = send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.status = 0
+        self.answered_bytes = 0
+        self._receive = receive
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def body(self) -> bytes:
+        """The whole body.  Raises TooLarge, InvalidRequest, CallerGone."""
+        if self.scope["method"] != "POST":
+            raise MethodNotAllowed(f"{self.scope['method']} is not allowed here; use POST.")
+        encoding = self.headers.get(b"content-encoding", b"identity")
+        if encoding.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedEncoding("A compressed request body is not accepted; send it plain.")
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > BODY_BYTES_MAX:
+            raise _too_large()
+        message = await self._part()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+        parts, size = [body], len(body)
+        while message.get("more_body"):
+            message = await self._part()
+            part: bytes = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            if size > BODY_BYTES_MAX:
+                raise _too_large()
+        return b"".join(parts)
+
+    async def _part(self) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(BODY_SILENCE_S):
+                message: Any = await self._receive()
+        except TimeoutError:
+            raise InvalidRequest(f"The body of this request stood still for {BODY_SILENCE_S:g} s.") from None
+        if message["type"] == "http.disconnect":
+            raise CallerGone
+        return message  # type: ignore[no-any-return]
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer."""
+        self.status = status
+        self.answered_bytes = len(body)
+        headers += ((b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def left(self) -> None:
+        """Returns when the caller has closed the connection."""
+        while True:
+            message: Any = await self._receive()
+            if message["type"] == "http.disconnect":
+                return
+
+
+class Watch:
+    """Cancels the current task when the caller leaves; `gone` tells that from every other cancellation.
+
+    Used as a context.  Watching begins a moment late, so that the many short requests pay for no second task.
+    """
+
+    __slots__ = ("_exchange", "_task", "_timer", "_watcher", "gone", "reason")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.gone = False
+        self.reason: str | None = None
+        """Why the gateway itself ended the request: "shutdown" or "stalled"."""
+
+    def __enter__(self) -> Watch:
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def end(self, reason: str) -> None:
+        """Cancel the watched request for a reason of our own."""
+        if self._task is not None and self.reason is None and not self.gone:
+            self.reason = reason
+            self._task.cancel()
+
+    def absorb(self) -> bool:
+        """Whether the cancellation just caught was ours; if so the task goes on as if it had not been cancelled."""
+        if not self.gone and self.reason is None:
+            return False
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        return True
+
+    def _begin(self) -> None:
+        if self._task is not None:
+            self._watcher = asyncio.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        await self._exchange.left()
+        if self._task is not None and self.reason is None:
+            self.gone = True
+            self._task.cancel()
+
+
+def encoded(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Header pairs for ASGI; a value that could break out of its line is left out."""
+    return [
+        (name.encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in headers
+        if value.isprintable()
+    ]
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"The body of this request is larger than {BODY_BYTES_MAX // 2**20} MiB.")

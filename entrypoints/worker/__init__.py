@@ -1,0 +1,1 @@
+"""Background work, inside `gatewayz serve` or alone as `gatewayz worker`."""
