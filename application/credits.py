@@ -145,9 +145,17 @@ class ListTransactions:
     async def __call__(
         self, account_id: AccountId, limit: int = 50, cursor: str | None = None
     ) -> Page[Transfer]:
-        """Every posted movement of the account's credit, newest first."""
-        rows = await self.ledger.transfers(account_id, checked_limit(limit) + 1, cursor)
-        return page(rows, limit, lambda transfer: transfer.id)
+        """Every posted movement of the account's own credit, newest first."""
+        wanted = checked_limit(limit) + 1
+        own: list[Transfer] = []
+        while len(own) < wanted:
+            rows = await self.ledger.transfers(account_id, wanted, cursor)
+            # What the house bears of a request is booked under its customer, but is not theirs to see.
+            own += (row for row in rows if account_id in {row.debit, row.credit})
+            if len(rows) < wanted:
+                break
+            cursor = rows[-1].id
+        return page(own, limit, lambda transfer: transfer.id)
 
 
 def checked_reason(text: str) -> str:

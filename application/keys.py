@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
@@ -168,14 +168,17 @@ class IssueKey:
         *,
         environment: Environment = Environment.LIVE,
         policy: KeyPolicy | None = None,
+        lifetime: timedelta | None = None,
         maker: Caller | None = None,
     ) -> Issued:
         """Make a key; one made by a `maker` can do no more than the maker's own, the operator's shell aside.
 
         Raises InvalidRequest, KeyNotAllowed, KeyNameTaken.
         """
-        policy = checked_policy(policy or new_key_policy(maker))
         now = self.clock.now()
+        policy = checked_policy(policy or new_key_policy(maker))
+        if lifetime is not None:
+            policy = replace(policy, expires_at=now + lifetime)
         if policy.expires_at is not None and policy.expires_at <= now:
             raise InvalidRequest("A key must expire in the future.", param="expires_at")
         if maker:

@@ -2,8 +2,8 @@
 
 A key is a public prefix and 32 random bytes.  Only a keyed hash of it is kept, so that a copy of the database
 opens nothing without the pepper.  The order of the checks is part of the design: exists, active, account
-active, expiry, max_requests, address, referrer, scope, model, budget; max_requests and budget are counted where
-credit is held.
+active, expiry, max_requests, address, referrer, scope, model, budget; max_requests and budget are counted
+where credit is held.
 """
 
 from __future__ import annotations

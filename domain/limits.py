@@ -1,8 +1,8 @@
 """Rate limits: how often, how many tokens, how many at once.
 
 The generic cell rate algorithm (GCRA) keeps one number per window, the theoretical arrival time, and admits a
-cost when that time is not further ahead than the burst allows.  All windows of a key and its account are taken
-together or not at all; tokens are taken by estimate and corrected once the answer is known.
+cost when that time is not further ahead than the burst allows.  All windows of a key and its account are
+taken, or none; tokens are taken by estimate and corrected once the answer is known.
 """
 
 from __future__ import annotations

@@ -39,16 +39,27 @@ class _Bucket:
 
     __slots__ = ("paces", "running", "shares", "tats", "windows")
 
-    def __init__(self, windows: tuple[Window, ...]) -> None:
-        self.windows: tuple[Window, ...] = ()
-        self.tats: list[float] = []
-        self.running = 0
-        self.follow(windows)
+    tats: list[float]
+    """Replaced, never changed in place: leases remember what was booked."""
 
-    def follow(self, windows: tuple[Window, ...]) -> None:
-        """Take over other limits; what was used of a window of the same name stays used."""
-        used = {window.name: tat for window, tat in zip(self.windows, self.tats, strict=True)}
-        self.tats = [used.get(window.name, 0.0) for window in windows]
+    def __init__(self, windows: tuple[Window, ...]) -> None:
+        self._pace_by(windows)
+        self.tats = [0.0] * len(windows)
+        self.running = 0
+
+    def follow(self, windows: tuple[Window, ...], now: float) -> None:
+        """Take over other limits; the units used of a window of the same name stay used."""
+        used = {
+            window.name: max(0.0, tat - now) / interval_s
+            for window, tat, (interval_s, *_) in zip(self.windows, self.tats, self.paces, strict=True)
+        }
+        self._pace_by(windows)
+        self.tats = [
+            now + used.get(window.name, 0.0) * interval_s
+            for window, (interval_s, *_) in zip(windows, self.paces, strict=True)
+        ]
+
+    def _pace_by(self, windows: tuple[Window, ...]) -> None:
         self.windows = windows
         self.paces = [pace(window) for window in windows]
         self.shares = [(counts_tokens, 1 / max(burst_s, 1e-9)) for _, _, burst_s, counts_tokens in self.paces]
@@ -73,13 +84,17 @@ class MemoryLimiter:
     def __init__(self, clock: Clock) -> None:
         self._now = clock.monotonic
         self._buckets: dict[str, _Bucket] = {}
-        self._newcomers: deque[str] = deque()
-        """The ids of all buckets, the one to be looked at next in front."""
+        self._to_look_at: deque[str] = deque()
+        """The ids of all buckets, the one that was not looked at for longest in front."""
+        self._newcomers = 0
+        """Buckets made since idle ones were last looked for."""
         self._leases: dict[str, _Lease] = {}
         self._admissions = 0
 
     async def acquire(self, subjects: Sequence[Subject], tokens: int) -> Admitted:
         now = self._now()
+        if self._newcomers:
+            self._drop_idle(now)
         buckets = [self._bucket(subject, now) for subject in subjects]
         booked = self._judged(subjects, buckets, tokens, now)
         for subject, bucket in zip(subjects, buckets, strict=True):
@@ -95,8 +110,7 @@ class MemoryLimiter:
         if self._admissions % ADMISSIONS_PER_SWEEP == 0:
             self._end_lost_leases(now)
         lease = str(self._admissions)
-        # Bound by copies: releases correct the buckets' own lists.
-        self._leases[lease] = _Lease(now + LEASE_S, tuple(subjects), [later.copy() for later in booked])
+        self._leases[lease] = _Lease(now + LEASE_S, tuple(subjects), booked)
         requests, tokens_left = _tightest(buckets, now)
         return Admitted(lease=lease, requests=requests, tokens=tokens_left)
 
@@ -113,17 +127,19 @@ class MemoryLimiter:
 
     async def hit(self, subject: Subject) -> None:
         now = self._now()
+        if self._newcomers:
+            self._drop_idle(now)
         bucket = self._bucket(subject, now)
         [bucket.tats] = self._judged((subject,), (bucket,), 0, now)
 
     def _bucket(self, subject: Subject, now: float) -> _Bucket:
         bucket = self._buckets.get(subject.id)
         if bucket is None:
-            self._drop_idle(now)
             bucket = self._buckets[subject.id] = _Bucket(subject.windows)
-            self._newcomers.append(subject.id)
+            self._to_look_at.append(subject.id)
+            self._newcomers += 1
         elif bucket.windows is not subject.windows and bucket.windows != subject.windows:
-            bucket.follow(subject.windows)
+            bucket.follow(subject.windows, now)
         return bucket
 
     def _judged(
@@ -143,12 +159,14 @@ class MemoryLimiter:
         return booked
 
     def _drop_idle(self, now: float) -> None:
-        """Look at a few buckets, in turn: more than a newcomer adds, so that idle ones cannot pile up."""
-        for _ in range(min(LOOKED_AT_PER_NEWCOMER, len(self._newcomers))):
-            subject_id = self._newcomers.popleft()
+        """Look at more buckets than were added, in turn, so that idle ones cannot pile up."""
+        count = min(LOOKED_AT_PER_NEWCOMER * self._newcomers, len(self._to_look_at))
+        self._newcomers = 0
+        for _ in range(count):
+            subject_id = self._to_look_at.popleft()
             bucket = self._buckets[subject_id]
             if bucket.running or max(bucket.tats, default=0.0) > now:
-                self._newcomers.append(subject_id)
+                self._to_look_at.append(subject_id)
             else:
                 del self._buckets[subject_id]
 
@@ -197,8 +215,9 @@ def _correct(
     """The limits may have changed since the request was admitted, so windows are found by name."""
     same = bucket.windows is windows
     until = None if same else {window.name: tat for window, tat in zip(windows, booked, strict=True)}
-    tats = bucket.tats
+    tats = bucket.tats.copy()
     for place, (interval_s, _, _, counts_tokens) in enumerate(bucket.paces):
         if counts_tokens:
             booked_until = booked[place] if until is None else until.get(bucket.windows[place].name, 0.0)
             tats[place] = corrected(tats[place], booked_until, now, interval_s, tokens_over)
+    bucket.tats = tats

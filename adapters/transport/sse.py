@@ -12,6 +12,7 @@ EVENT_BYTES_MAX = 32 * 1024 * 1024
 STREAM_BYTES_MAX = 512 * 1024 * 1024
 
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n")
+_LINE_ENDS = (b"\n", b"\r")
 _BOUNDARY_BYTES_MAX = 4
 _BOM = b"\xef\xbb\xbf"
 
@@ -91,8 +92,10 @@ def _last_boundary(data: bytes | bytearray, start: int) -> int:
                 end = max(end, at + (3 if data[at + 2 : at + 3] == b"\n" else 2))
     if end > 1:
         return end
-    # What follows a boundary begins a line, so line ends that come late are blank lines themselves.
-    return len(data) - len(data.lstrip(b"\r\n")) if start == 0 else 0
+    if data[:1] in _LINE_ENDS:
+        # `data` follows a boundary, so these line ends are blank lines, only late.
+        return len(data) - len(data.lstrip(b"\r\n"))
+    return 0
 
 
 def events(whole: bytes) -> list[Event]:

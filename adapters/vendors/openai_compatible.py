@@ -42,11 +42,11 @@ class OpenAICompatible(Struct, frozen=True, kw_only=True):
 class OpenAICompatibleVendor:
     """Chat and models of one vendor that speaks OpenAI's dialect."""
 
-    def __init__(self, vendor: OpenAICompatible, api_key: str, http: VendorHttp) -> None:
+    def __init__(self, vendor: OpenAICompatible, base_url: str, api_key: str, http: VendorHttp) -> None:
         self.slug = VendorSlug(vendor.slug)
         self.abort_policy = vendor.abort_policy
         self._vendor = vendor
-        base = vendor.base_url.rstrip("/")
+        base = base_url.rstrip("/")
         self._chat_url = f"{base}/chat/completions"
         self._models_url = f"{base}/models"
         self._headers = {"Content-Type": "application/json"}

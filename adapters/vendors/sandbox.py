@@ -124,7 +124,9 @@ class SandboxVendor:
             raise VendorFault(FaultKind.BROKEN_OFF, "it broke its answer off")
         if script.failure is not None:
             raise _refusal(script.failure)
-        return read_answer(_garbage(script) or msgspec.json.encode(_whole(script, head)), {})
+        if script.ending is Ending.MALFORMED:
+            return read_answer(b"<html>Bad gateway</html>", {})
+        return read_answer(msgspec.json.encode(_whole(script, head)), {})
 
     async def stream(self, call: ChatCall) -> ChatStream:
         script, head = self._read(call)
@@ -201,10 +203,6 @@ def _refusal(failure: Failure) -> VendorFault:
     return read_fault(failure.status, failure.headers, msgspec.json.encode({"error": failure.error}))
 
 
-def _garbage(script: Script) -> bytes:
-    return b"<html>Bad gateway</html>" if script.ending is Ending.MALFORMED else b""
-
-
 def _whole(script: Script, head: Mapping[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(script.words), "refusal": None}
     if script.tool is not None:
@@ -242,7 +240,7 @@ def _frames(script: Script, head: Mapping[str, Any]) -> Iterable[bytes]:
         if script.failure.fault is None:
             yield _event({"error": script.failure.error})
     elif script.ending is Ending.MALFORMED:
-        yield data_event(_garbage(script))
+        yield data_event(b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"')
     elif script.ending is not Ending.BROKEN_OFF:
         yield from frames({}, script.finish_reason)
         if script.reports_usage:

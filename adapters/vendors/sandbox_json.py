@@ -42,7 +42,7 @@ class _Search:
         self._root = root
         self._left = WORK_MAX
 
-    def value(self, schema: object, depth: int) -> Any:  # noqa: PLR0911 - one return per keyword
+    def value(self, schema: object, depth: int) -> Any:
         self._work(1)
         if depth > DEPTH_MAX:
             raise CannotSatisfy("it nests too deeply")
@@ -74,7 +74,7 @@ class _Search:
                     raise
         raise CannotSatisfy("none of its alternatives can be met")
 
-    def _typed(self, schema: Mapping[str, Any], depth: int) -> Any:  # noqa: PLR0911 - one return per type
+    def _typed(self, schema: Mapping[str, Any], depth: int) -> Any:
         match _type_of(schema):
             case "object":
                 return self._object(schema, depth)
@@ -175,7 +175,7 @@ def _complexity(schema: object) -> int:
 
 
 def _whole(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < WORK_MAX * 10 else 0
+    return int(min(value, WORK_MAX + 1)) if isinstance(value, int | float) and value > 0 else 0
 
 
 def _number(schema: Mapping[str, Any], step: Any) -> int | float:

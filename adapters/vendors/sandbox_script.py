@@ -54,7 +54,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> dict[str, Any]:
-        kind = "server_error" if self.status is None or self.status >= 500 else "invalid_request_error"  # noqa: PLR2004
+        kind = "server_error" if self.status is None or self.status >= 500 else "invalid_request_error"
         return {"message": self.message, "type": kind, "param": None, "code": self.code or self.status}
 
 
@@ -136,13 +136,13 @@ class _Request(Struct):
 
 _REQUEST = msgspec.json.Decoder(_Request)
 
-MODEL_MISSING: Final = Failure(status=404, code="model_not_found", message="The sandbox has no such model.")
+MODEL_MISSING: Final = Failure(status=404, message="The sandbox has no such model.")
 _CONTEXT = Failure(
     status=400,
     code="context_length_exceeded",
     message=f"This model's maximum context length is {CONTEXT_LENGTH} tokens.",
 )
-_REFUSED = Failure(status=400, code="invalid_value", message="The sandbox was asked to refuse.")
+_REFUSED = Failure(status=400, message="The sandbox was asked to refuse.")
 _FAILURES: Final[Mapping[str, Failure]] = {
     "400": _REFUSED,
     "refused": _REFUSED,

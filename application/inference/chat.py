@@ -24,8 +24,8 @@ from domain.ports.clock import Clock
 from domain.ports.vendors import ChatAnswer
 from domain.usage import Outcome, Usage
 
-CHECK_EVERY_BYTES: Final = 8 * 1024
-"""How often a stream's hold is compared with what it produced."""
+CHECK_AFTER_BYTES: Final = 8 * 1024
+"""When a stream's hold is first compared with what it produced; the further from its end, the later the next time."""
 
 
 class WholeAnswer:
@@ -142,7 +142,7 @@ class RunningStream:
         Raises what the caller is told where the vendor breaks off; the answer is free then.
         """
         chat, stream, meter = self._chat, self._stream, self.meter
-        unchecked = 0
+        passed, check_at = 0, CHECK_AFTER_BYTES
         try:
             if stream.usage is not None:
                 self.cost = meter.cost(stream.usage)
@@ -154,13 +154,17 @@ class RunningStream:
                     self.cost = meter.cost(stream.usage)
                 if piece:
                     yield piece
-                    unchecked += len(piece)
-                    if unchecked > CHECK_EVERY_BYTES:
-                        unchecked = 0
+                    passed += len(piece)
+                    if passed > check_at:
                         if not await meter.produced(stream.produced_tokens()):
                             self.cut_short = True
                             self.close(Outcome.CUT_OFF, "length")
                             return
+                        # Half of what the hold pays at this rate; a stream that speeds up is still met in time.
+                        left_percent = 100 - meter.used_percent
+                        check_at = passed + max(
+                            CHECK_AFTER_BYTES, passed * left_percent // (2 * max(1, meter.used_percent))
+                        )
         except VendorFault as raised:
             fault = VendorFault(FaultKind.IDLE_TIMEOUT, "it fell silent") if self._silent else raised
             chat.health.failed(self.offer, fault)

@@ -68,6 +68,7 @@ class Meter:
     progress: Callable[[], int] | None = None
     """Output tokens of the stream that serves, counted when asked."""
     _produced: int = 0
+    _spent: Usd = ZERO
     _started: float = field(init=False)
     _extensions: int = 0
     _refused: bool = False
@@ -90,6 +91,12 @@ class Meter:
         return offer.price.cost(usage, offer.markup_ppm)
 
     @property
+    def used_percent(self) -> int:
+        """How much of the hold what was produced has used up, when it was last noted."""
+        held = self.hold.amount.nanos
+        return self._spent.nanos * 100 // held if held else 0
+
+    @property
     def balance(self) -> Usd:
         """What can be spent once this request has ended; other requests may have changed it meanwhile."""
         charged = self.record.cost if self.record else ZERO
@@ -103,13 +110,12 @@ class Meter:
     async def produced(self, output_tokens: int) -> bool:
         """Note the progress of a stream; False when no credit is left to go on."""
         self._produced = output_tokens
-        spent = self.cost(produced_usage(self.request, output_tokens)).nanos
-        held = self.hold.amount.nanos
-        if spent * 100 < held * EXTEND_AT_PERCENT or held == 0:
+        self._spent = self.cost(produced_usage(self.request, output_tokens))
+        if not self.hold.amount or self.used_percent < EXTEND_AT_PERCENT:
             return True
         if not self._refused:
             await self._extend()
-        return spent < self.hold.amount.nanos
+        return self._spent < self.hold.amount
 
     async def _extend(self) -> None:
         """Hold as much again, or all that is spendable where that is less."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from adapters.vendors.sandbox_json import CannotSatisfy, minimal_json
 from adapters.vendors.sandbox_script import OUTPUT_MAX, tokens
 from domain.inference.chat import ChatCall
 from domain.inference.faults import FaultKind, VendorFault
+from domain.ports.vendors import ChatStream
 from domain.usage import Usage
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +31,10 @@ WEATHER = {
         "name": "weather",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string", "minLength": 2}, "days": {"type": "integer", "minimum": 3}},
+            "properties": {
+                "city": {"type": "string", "minLength": 2},
+                "days": {"type": "integer", "minimum": 3},
+            },
             "required": ["city", "days"],
         },
     },
@@ -65,13 +70,15 @@ def sandbox(sleeper: Sleeper) -> SandboxVendor:
     return SandboxVendor(StoppedClock(), sleeper)
 
 
-def call(model: str, text: str = "one two three four five", *, limit: int | None = None, **members) -> ChatCall:
+def call(
+    model: str, text: str = "one two three four five", *, limit: int | None = None, **members
+) -> ChatCall:
     body = {"model": f"sandbox/{model}", "messages": [{"role": "user", "content": text}], **members}
     request = read_request(msgspec.json.encode(body))
     return ChatCall(request=request, vendor_model=model, output_limit=limit)
 
 
-async def whole(sandbox: SandboxVendor, chat_call: ChatCall) -> ChatCompletion:
+async def whole(sandbox: SandboxVendor, chat_call: ChatCall) -> Any:
     answer = await sandbox.complete(chat_call)
     return ChatCompletion.model_validate_json(answer.body, strict=True)
 
@@ -79,10 +86,17 @@ async def whole(sandbox: SandboxVendor, chat_call: ChatCall) -> ChatCompletion:
 async def streamed(sandbox: SandboxVendor, chat_call: ChatCall):
     """The stream after its end, its chunks as the official SDK types them, and its raw bytes."""
     stream = await sandbox.stream(chat_call)
-    raw = b"".join([part async for part in stream])
+    seen: list[bytes] = []
+    await read(stream, seen)
+    raw = b"".join(seen)
     data = [event.data for event in events(raw)]
     assert data.pop() == b"[DONE]"
     return stream, [ChatCompletionChunk.model_validate_json(chunk, strict=True) for chunk in data], raw
+
+
+async def read(stream: ChatStream, seen: list[bytes]) -> None:
+    async for part in stream:
+        seen.append(part)
 
 
 def said(chunks: list[ChatCompletionChunk], index: int = 0) -> str:
@@ -92,12 +106,7 @@ def said(chunks: list[ChatCompletionChunk], index: int = 0) -> str:
 
 async def fault_of(sandbox: SandboxVendor, chat_call: ChatCall) -> VendorFault:
     with pytest.raises(VendorFault) as caught:
-        if chat_call.request.streamed:
-            stream = await sandbox.stream(chat_call)
-            async for _ in stream:
-                pass
-        else:
-            await sandbox.complete(chat_call)
+        await (streamed if chat_call.request.streamed else whole)(sandbox, chat_call)
     return caught.value
 
 
@@ -238,11 +247,10 @@ async def test_fail_fails_as_the_message_says(sandbox, word, kind, stream):
 @pytest.mark.parametrize(("word", "kind"), [*FAULTS.items(), ("timeout", FaultKind.IDLE_TIMEOUT)])
 async def test_fail_after_fails_when_three_words_are_out(sandbox, word, kind):
     stream = await sandbox.stream(call("fail-after", f"now {word} then and there", stream=True))
-    seen = b""
+    seen: list[bytes] = []
     with pytest.raises(VendorFault) as caught:
-        async for part in stream:
-            seen += part
-    chunks = [ChatCompletionChunk.model_validate_json(event.data) for event in events(seen)]
+        await read(stream, seen)
+    chunks = [ChatCompletionChunk.model_validate_json(event.data) for event in events(b"".join(seen))]
     assert said(chunks) == "".join(tokens(f"now {word} then and there", 3))
     assert caught.value.kind is kind
     assert (stream.started, stream.usage, stream.finish_reason) == (True, None, None)
@@ -263,7 +271,9 @@ async def test_tool_calls_the_first_tool_with_arguments_that_fit_its_schema(sand
 
 async def test_tool_call_fragments_join_to_its_arguments(sandbox):
     stream, chunks, _ = await streamed(sandbox, call("tool", tools=[WEATHER], stream=True))
-    calls = [choice.delta.tool_calls[0] for chunk in chunks for choice in chunk.choices if choice.delta.tool_calls]
+    calls = [
+        choice.delta.tool_calls[0] for chunk in chunks for choice in chunk.choices if choice.delta.tool_calls
+    ]
     assert (calls[0].function.name, calls[0].type) == ("weather", "function")
     assert calls[0].id
     arguments = "".join(part.function.arguments for part in calls)
@@ -306,7 +316,7 @@ async def test_no_usage_reports_none_so_that_our_own_count_stands(sandbox):
         sandbox, call("no-usage", stream=True, stream_options={"include_usage": True})
     )
     assert stream.usage is None
-    assert b"usage" not in raw
+    assert b'"usage"' not in raw
     assert stream.produced_tokens() == 5
     answer = await sandbox.complete(call("no-usage"))
     assert answer.usage is None
@@ -345,15 +355,13 @@ async def test_an_unknown_model_is_missing(sandbox):
     assert (await fault_of(sandbox, call("nothing"))).kind is FaultKind.MODEL_MISSING
 
 
-async def test_every_model_is_priced_and_answers_to_its_name(sandbox):
-    assert [model.id for model in MODELS if model.priced] == [model.id for model in MODELS]
-    for model in MODELS:
-        (offer,) = model.offers
-        assert offer.price.free == offer.price.rates.is_zero == (model.id == "sandbox/free")
-        try:
-            await sandbox.complete(call(offer.vendor_model))
-        except VendorFault as fault:
-            assert fault.kind is not FaultKind.MODEL_MISSING
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
+async def test_every_model_is_priced_and_known_to_its_vendor(sandbox, model):
+    (offer,) = model.priced
+    assert offer.price.free == offer.price.rates.is_zero == (model.id == "sandbox/free")
+    await sandbox.stream(
+        call(offer.vendor_model, "timeout" if offer.vendor_model == "fail-after" else "malformed")
+    )
 
 
 @given(st.text(), st.integers(0, 50))
@@ -379,16 +387,23 @@ def test_tokens_are_the_beginning_of_their_text(text, most):
         ({"type": "string", "pattern": "^A+$", "examples": ["AA"]}, "AA"),
         (
             {
-                "$defs": {"p": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}},
+                "$defs": {
+                    "p": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+                },
                 "allOf": [{"$ref": "#/$defs/p"}, {"properties": {"m": {"const": 1}}, "required": ["m"]}],
             },
             {"n": 0, "m": 1},
         ),
         (
             {
-                "$defs": {"node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/maybe"}},
-                                   "required": ["next"]},
-                          "maybe": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+                "$defs": {
+                    "node": {
+                        "type": "object",
+                        "properties": {"next": {"$ref": "#/$defs/maybe"}},
+                        "required": ["next"],
+                    },
+                    "maybe": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+                },
                 "$ref": "#/$defs/node",
             },
             {"next": None},

@@ -149,7 +149,7 @@ def test_line_ends_after_an_event_are_not_left_over() -> None:
     assert splitter.end() == b""
 
 
-@pytest.mark.parametrize("size", [1, 3, 20, 100])
+@pytest.mark.parametrize("size", [1, 3, 20, 100, 1_000])
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
 def test_an_event_over_the_limit_is_refused_however_it_is_cut(size: int, line_end: bytes) -> None:
     event = b"data: 12345" + line_end * 2

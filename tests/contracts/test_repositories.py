@@ -588,10 +588,14 @@ class TestIdempotency:
 
         async def take_over_and_look_again(n: int) -> bool:
             won = (await self.claim(stored, name=f"i{n}", at=now)).won
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
             return won and not (await self.claim(stored, name=f"i{n}", at=now)).won
 
-        forgetting = asyncio.gather(*(stored.idempotency.forget_before(now, 10) for _ in range(20)))
+        async def forget_repeatedly() -> None:
+            for _ in range(RACERS):
+                await stored.idempotency.forget_before(now, 3)
+
+        forgetting = asyncio.create_task(forget_repeatedly())
         assert all(await raced(take_over_and_look_again))
         await forgetting
 

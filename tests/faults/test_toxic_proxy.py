@@ -121,6 +121,18 @@ async def test_a_healthy_proxy_is_not_noticed(proxy: ToxicProxy, echo: Echo, con
     assert echo.ends == ["fin"]
 
 
+async def test_a_healthy_proxy_holds_no_small_piece_back(proxy: ToxicProxy, connect: Connect) -> None:
+    client = await connect(proxy)
+    await proxy.slicing(1)
+    took = []
+    for _ in range(10):
+        began = time.monotonic()
+        await client.say(b"xyz")
+        await client.hears(3)
+        took.append(time.monotonic() - began)
+    assert sorted(took)[1] < 0.03  # Only the very first exchange is spared the delay.
+
+
 async def test_a_clients_reset_reaches_the_target_as_a_reset(
     proxy: ToxicProxy, echo: Echo, connect: Connect
 ) -> None:

@@ -33,7 +33,10 @@ BYTES_PER_DELTA_X10: Final = 80
 UNCOUNTED_MAX: Final = 256 * 1024
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
-_NOTEWORTHY = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[^n\s]|\[DONE\]')
+# One search each, because only a pattern that begins with a fixed text is searched for at memory speed.
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_ERROR = re.compile(rb'"error"\s*:\s*[^n\s]')
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 _BLOCK = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
 
@@ -212,15 +215,26 @@ class OpenAIChatStream:
 
     def _passed(self, whole: bytes) -> bytes:
         """What of some whole events the caller gets; notes what they tell."""
-        if self.started and _NOTEWORTHY.search(whole) is None:
-            self._uncounted.append(whole)
-            self._uncounted_bytes += len(whole)
-            if self._uncounted_bytes > UNCOUNTED_MAX:
-                self._count()
-            return whole if self._shows_usage else self._without_null_usage(whole)
+        if not self.started:
+            return self._read(whole)
+        at = _first_noteworthy(whole)
+        if at < 0:
+            return self._plain(whole)
+        # Events before the one that tells something need no reading; CR line ends are too rare to look for.
+        cut = whole.rfind(b"\n\n", 0, at) + 2
+        return self._plain(whole[:cut]) + self._read(whole[cut:]) if cut > 1 else self._read(whole)
+
+    def _plain(self, whole: bytes) -> bytes:
+        self._uncounted.append(whole)
+        self._uncounted_bytes += len(whole)
+        if self._uncounted_bytes > UNCOUNTED_MAX:
+            self._count()
+        return whole if self._shows_usage else self._without_null_usage(whole)
+
+    def _read(self, whole: bytes) -> bytes:
         passed: list[bytes] = []
         try:
-            for block in _BLOCK.findall(whole):
+            for block in _blocks(whole):
                 passed.append(self._noted(block))
         except VendorFault as fault:
             self._fault = fault
@@ -275,3 +289,17 @@ class OpenAIChatStream:
         self._uncounted_bytes = 0
 
 
+def _first_noteworthy(whole: bytes) -> int:
+    """Where the first sign of usage, a finish, an error or the end is; -1 where there is none."""
+    found = [whole.find(b"[DONE]")]
+    for word, pattern in ((b'"usage"', _USAGE), (b'"finish_reason"', _FINISH), (b'"error"', _ERROR)):
+        if word in whole and (match := pattern.search(whole)):
+            found.append(match.start())
+    return min((at for at in found if at >= 0), default=-1)
+
+
+def _blocks(whole: bytes) -> list[bytes]:
+    """Whole events, one by one and verbatim."""
+    if b"\r" in whole:
+        return _BLOCK.findall(whole)
+    return [block + b"\n\n" for block in whole.removesuffix(b"\n\n").split(b"\n\n")]

@@ -66,9 +66,9 @@ class SqlLedger:
         self._closing = True
         self._arrived.set()
         if self._worker is not None:
-            await self._worker
+            await asyncio.wait([self._worker])
             self._worker = None
-        await self._store.close()
+            await self._store.close()
 
     def submit(self, operation: Operation) -> Future[Any]:
         answer: Future[Any] = asyncio.get_running_loop().create_future()

@@ -1,0 +1,278 @@
+"""The composition root: the only module that knows both the core and its adapters.
+
+Nothing here does I/O when it is built; `entrypoints/http/app.py` and the commands open and close what needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from dependency_injector import containers, providers
+
+from adapters.catalog.live import LiveCatalog
+from adapters.dialects.openai_chat import server as openai_chat
+from adapters.memory.health import MemoryHealthBoard
+from adapters.memory.limiter import MemoryLimiter
+from adapters.sql.accounts import SqlAccounts
+from adapters.sql.catalog_entries import SqlCatalogEntries
+from adapters.sql.database import Database
+from adapters.sql.idempotency import SqlIdempotency
+from adapters.sql.keys import SqlKeys
+from adapters.sql.ledger.group_commit import SqlLedger
+from adapters.sql.prices import SqlPrices
+from adapters.sql.revisions import SqlRevisions
+from adapters.system.clock import SystemClock
+from adapters.system.ids import TimeOrderedIds
+from adapters.transport.http import VendorHttp
+from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
+from adapters.vendors.register import OPENAI_COMPATIBLE
+from adapters.vendors.sandbox import SandboxVendor
+from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
+from application.bootstrap import PLAY_CREDIT, Bootstrap
+from application.catalog import ListModels, RefreshCatalog, SetPrice
+from application.credits import AdjustCredit, GrantCredit, ListTransactions, ShowBalance
+from application.inference.admission import Admission
+from application.inference.chat import CompleteChat, DetachedWork
+from application.inference.failover import Failover, RetryBudget
+from application.inference.heartbeats import Heartbeats
+from application.inference.once import OncePerKey
+from application.inference.outputs import UsualOutputs
+from application.inference.settlement import Settler
+from application.keys import Authenticate, ChangeKey, IssueKey, ListKeys, RevokeKey
+from application.revisions import WatchRevisions
+from application.sweeping import ExpireCredit, ForgetOutcomes, SweepHolds
+from domain.ids import VendorSlug
+from domain.inference.holds import HoldPolicy
+from domain.keys import KeyRing
+from domain.money import ZERO, Usd
+from domain.ports.clock import Clock
+from domain.ports.vendors import ChatVendor, ModelLister
+from entrypoints.settings import Environment, Settings
+
+VENDOR_NAMES: Mapping[str, tuple[str, ...]] = {vendor.slug: () for vendor in OPENAI_COMPATIBLE}
+"""The register's slugs, for the settings; each with further names of its key."""
+
+
+class Vendors:
+    """The vendors that this gateway has access to, and the sessions that reach them."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.chat: dict[VendorSlug, ChatVendor] = {SandboxVendor.slug: SandboxVendor(clock)}
+        self.listers: list[ModelLister] = []
+        self.declared: dict[VendorSlug, tuple[str, ...]] = {}
+        """Models that the operator named, of vendors whose own list cannot be asked for."""
+        self._sessions: list[VendorHttp] = []
+        for vendor in OPENAI_COMPATIBLE:
+            if access := settings.vendors.get(vendor.slug):
+                base_url = access.base_url or vendor.base_url
+                self._add(settings, vendor, base_url, access.api_key.text)
+        for further in settings.further_vendors:
+            vendor = OpenAICompatible(slug=further.slug, base_url=further.base_url)
+            self._add(settings, vendor, further.base_url, further.api_key.text if further.api_key else "")
+            if further.models:
+                self.declared[VendorSlug(further.slug)] = further.models
+
+    async def close(self) -> None:
+        for session in self._sessions:
+            await session.close()
+
+    def _add(self, settings: Settings, vendor: OpenAICompatible, base_url: str, api_key: str) -> None:
+        http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=(api_key,))
+        slug = VendorSlug(vendor.slug)
+        adapter = OpenAICompatibleVendor(vendor, base_url, api_key, http)
+        self.chat[slug] = adapter
+        self.listers.append(adapter)
+        self._sessions.append(http)
+
+
+def _ring(settings: Settings) -> KeyRing:
+    return settings.peppers.ring()
+
+
+def _play_credit(settings: Settings) -> Usd:
+    """Credit to try the embedded gateway with; nobody gets any on a server."""
+    embedded = settings.storage.embedded and settings.environment is Environment.DEVELOPMENT
+    return PLAY_CREDIT if embedded else ZERO
+
+
+def _policy(settings: Settings) -> HoldPolicy:
+    return HoldPolicy(settings.inference.hold_policy)
+
+
+def _seconds(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
+
+
+def _callbacks(authenticate: Authenticate, catalog: LiveCatalog) -> Mapping[str, tuple[Callable[[], object], ...]]:
+    """What to do when another process, or a command, changed something."""
+    return {
+        "keys": (authenticate.forget_all,),
+        "prices": (catalog.reload,),
+        "catalog": (catalog.reload,),
+    }
+
+
+class Adapters(containers.DeclarativeContainer):
+    """The outside world, one of each."""
+
+    settings = providers.Dependency(instance_of=Settings)
+
+    clock = providers.Singleton(SystemClock)
+    ids = providers.Singleton(TimeOrderedIds)
+    database = providers.Singleton(Database, settings.provided.storage.database_url)
+    ledger = providers.Singleton(SqlLedger, database)
+    accounts = providers.Singleton(SqlAccounts, database)
+    keys = providers.Singleton(SqlKeys, database)
+    prices = providers.Singleton(SqlPrices, database)
+    catalog_entries = providers.Singleton(SqlCatalogEntries, database)
+    revisions = providers.Singleton(SqlRevisions, database)
+    idempotency = providers.Singleton(SqlIdempotency, database)
+    limiter = providers.Singleton(MemoryLimiter, clock)
+    health = providers.Singleton(MemoryHealthBoard, clock)
+    vendors = providers.Singleton(Vendors, settings, clock)
+    catalog = providers.Singleton(
+        LiveCatalog,
+        listers=vendors.provided.listers,
+        declared=vendors.provided.declared,
+        entries=catalog_entries,
+        prices=prices,
+        clock=clock,
+        markup_ppm=settings.provided.inference.markup_ppm,
+    )
+
+
+class UseCases(containers.DeclarativeContainer):
+    """What the application can do.  Each name here is a handler's parameter name."""
+
+    settings = providers.Dependency(instance_of=Settings)
+    adapters = providers.DependenciesContainer()
+
+    ring = providers.Singleton(_ring, settings)
+
+    settler = providers.Singleton(Settler, adapters.ledger)
+    outputs = providers.Singleton(UsualOutputs)
+    heartbeats = providers.Singleton(Heartbeats, settings.provided.inference.heartbeat_s)
+    detached = providers.Singleton(DetachedWork)
+    admission = providers.Singleton(
+        Admission,
+        catalog=adapters.catalog,
+        health=adapters.health,
+        limiter=adapters.limiter,
+        ledger=adapters.ledger,
+        settler=settler,
+        outputs=outputs,
+        clock=adapters.clock,
+        policy=providers.Callable(_policy, settings),
+        lease=settings.provided.inference.hold_lease,
+    )
+    failover = providers.Singleton(
+        Failover,
+        vendors=adapters.vendors.provided.chat,
+        health=adapters.health,
+        clock=adapters.clock,
+        first_byte_s=settings.provided.inference.first_byte_s,
+        jitter=providers.Object(random.random),
+        budget=providers.Singleton(RetryBudget, adapters.clock),
+    )
+    complete_chat = providers.Singleton(
+        CompleteChat,
+        admission=admission,
+        failover=failover,
+        health=adapters.health,
+        heartbeats=heartbeats,
+        clock=adapters.clock,
+        idle=providers.Callable(_seconds, settings.provided.inference.idle_s),
+        detached=detached,
+    )
+    once_per_key = providers.Singleton(
+        OncePerKey,
+        store=adapters.idempotency,
+        clock=adapters.clock,
+        lease=settings.provided.inference.hold_lease,
+        keep=settings.provided.inference.idempotency,
+    )
+
+    authenticate = providers.Singleton(
+        Authenticate,
+        keys=adapters.keys,
+        ring=ring,
+        limiter=adapters.limiter,
+        clock=adapters.clock,
+        account_limits=settings.provided.limits.accounts,
+        failures_max=settings.provided.limits.key_failures,
+    )
+    issue_key = providers.Factory(
+        IssueKey,
+        keys=adapters.keys,
+        ring=ring,
+        clock=adapters.clock,
+        ids=adapters.ids,
+        random_bytes=providers.Object(os.urandom),
+    )
+    list_keys = providers.Factory(ListKeys, keys=adapters.keys)
+    change_key = providers.Factory(
+        ChangeKey, keys=adapters.keys, clock=adapters.clock, keys_changed=authenticate.provided.forget_all
+    )
+    revoke_key = providers.Factory(
+        RevokeKey, keys=adapters.keys, clock=adapters.clock, keys_changed=authenticate.provided.forget_all
+    )
+    create_account = providers.Factory(
+        CreateAccount, accounts=adapters.accounts, clock=adapters.clock, ids=adapters.ids
+    )
+    list_accounts = providers.Factory(ListAccounts, accounts=adapters.accounts)
+    find_account = providers.Factory(
+        FindAccount, accounts=adapters.accounts, admin_email=settings.provided.admin.email
+    )
+    suspend_account = providers.Factory(
+        SuspendAccount,
+        accounts=adapters.accounts,
+        keys=adapters.keys,
+        clock=adapters.clock,
+        keys_changed=authenticate.provided.forget_all,
+    )
+    restore_account = providers.Factory(
+        RestoreAccount, accounts=adapters.accounts, keys_changed=authenticate.provided.forget_all
+    )
+    grant_credit = providers.Factory(
+        GrantCredit, accounts=adapters.accounts, ledger=adapters.ledger, clock=adapters.clock, ids=adapters.ids
+    )
+    adjust_credit = providers.Factory(AdjustCredit, grant_credit=grant_credit)
+    show_balance = providers.Factory(ShowBalance, ledger=adapters.ledger, clock=adapters.clock)
+    list_transactions = providers.Factory(ListTransactions, ledger=adapters.ledger)
+    bootstrap = providers.Factory(
+        Bootstrap,
+        accounts=adapters.accounts,
+        keys=adapters.keys,
+        ledger=adapters.ledger,
+        ring=ring,
+        clock=adapters.clock,
+        ids=adapters.ids,
+        random_bytes=providers.Object(os.urandom),
+        admin_email=settings.provided.admin.email,
+        admin_key=settings.provided.admin.api_key,
+        play_credit=providers.Callable(_play_credit, settings),
+    )
+    list_models = providers.Factory(ListModels, catalog=adapters.catalog)
+    set_price = providers.Factory(
+        SetPrice, prices=adapters.prices, catalog=adapters.catalog, clock=adapters.clock, ids=adapters.ids
+    )
+    refresh_catalog = providers.Factory(RefreshCatalog, catalog=adapters.catalog)
+
+    sweep_holds = providers.Factory(SweepHolds, ledger=adapters.ledger, clock=adapters.clock)
+    expire_credit = providers.Factory(ExpireCredit, ledger=adapters.ledger, clock=adapters.clock)
+    forget_outcomes = providers.Factory(ForgetOutcomes, store=adapters.idempotency, clock=adapters.clock)
+    watch_revisions = providers.Singleton(
+        WatchRevisions,
+        revisions=adapters.revisions,
+        callbacks=providers.Callable(_callbacks, authenticate, adapters.catalog),
+    )
+
+
+class Container(containers.DeclarativeContainer):
+    settings = providers.Dependency(instance_of=Settings)
+    adapters = providers.Container(Adapters, settings=settings)
+    use_cases = providers.Container(UseCases, settings=settings, adapters=adapters)
+    openai_chat = providers.Object(openai_chat)

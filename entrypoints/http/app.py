@@ -1,0 +1,166 @@
+"""The HTTP application: the routes, what runs beside them, and in which order they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from litestar import Litestar, asgi
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from entrypoints.container import Container
+from entrypoints.http.addresses import ClientAddresses
+from entrypoints.http.chat import ChatRoute
+from entrypoints.http.dependencies import use_case_dependencies
+from entrypoints.http.docs import DOCS, openapi_config
+from entrypoints.http.errors import EXCEPTION_HANDLERS, openai_error
+from entrypoints.http.guards import Entrance
+from entrypoints.http.metrics import Metrics
+from entrypoints.http.request_ids import with_request_ids
+from entrypoints.http.routes import ACCOUNT_ROUTES
+from entrypoints.http.streaming import OpenStreams
+from entrypoints.worker.jobs import Job, run_jobs
+
+SETTLE_S = 10.0
+"""How long a stop waits for storage to take the last settlements."""
+BODY_BYTES_MAX = 1024 * 1024
+"""Of a management request."""
+
+
+@dataclass
+class Gateway:
+    """One process's application and the handles that its server needs to stop it gently."""
+
+    container: Container
+    streams: OpenStreams
+    metrics: Metrics
+    app: ASGIApp
+    draining: bool = field(default=False)
+
+    def begin_drain(self) -> None:
+        """Not ready any more; what runs may finish."""
+        self.draining = True
+
+    def end_streams(self) -> None:
+        """The time for finishing is over: what still streams gets an error event and ends."""
+        self.streams.end_all()
+
+
+def create_gateway(container: Container) -> Gateway:
+    """Builds everything and opens nothing; the ASGI lifespan does."""
+    settings = container.settings()
+    streams = OpenStreams(settings.server.keepalive_s)
+    metrics = Metrics()
+    gateway = Gateway(container, streams, metrics, app=_nothing)
+    routes = _inference_routes(container, streams, metrics)
+    litestar = Litestar(
+        route_handlers=[*ACCOUNT_ROUTES, *DOCS, *routes],
+        dependencies=use_case_dependencies(container, gateway),
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=[lambda _: _running(gateway)],
+        openapi_config=openapi_config(settings),
+        cors_config=CORSConfig(allow_origins=list(settings.server.cors_origins))
+        if settings.server.cors_origins
+        else None,
+        request_max_body_size=BODY_BYTES_MAX,
+        logging_config=None,
+        state=State({"entrance": _entrance(container), "gateway": gateway, "top_up_url": settings.top_up_url}),
+    )
+    identified = with_request_ids(litestar, container.adapters.ids().fresh)
+    gateway.app = _edge(litestar, identified, frozenset(path for route in routes for path in route.paths))
+    return gateway
+
+
+def _entrance(container: Container) -> Entrance:
+    settings = container.settings()
+    return Entrance(
+        authenticate=container.use_cases.authenticate(),
+        limiter=container.adapters.limiter(),
+        addresses=ClientAddresses(settings.server.trusted_proxies),
+        address_per_minute=settings.limits.address_per_minute,
+    )
+
+
+def _inference_routes(container: Container, streams: OpenStreams, metrics: Metrics) -> list[ASGIRouteHandler]:
+    """Routes on raw ASGI: their bodies are passed on as they came, and an answer's bytes as the vendor sent them."""
+    settings, use_cases, adapters = container.settings(), container.use_cases, container.adapters
+    top_up_url = settings.top_up_url
+    chat = ChatRoute(
+        dialect=container.openai_chat(),
+        chat=use_cases.complete_chat(),
+        authenticate=use_cases.authenticate(),
+        once=use_cases.once_per_key(),
+        streams=streams,
+        addresses=ClientAddresses(settings.server.trusted_proxies),
+        clock=adapters.clock(),
+        ids=adapters.ids(),
+        path="/v1/chat/completions",
+        error_body=lambda error, request_id: openai_error(error, request_id, top_up_url),
+        answered=metrics.answered,
+    )
+
+    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
+        await chat(scope, receive, send)
+
+    return [asgi(chat.path, copy_scope=False)(chat_completions)]
+
+
+@asynccontextmanager
+async def _running(gateway: Gateway) -> AsyncIterator[None]:
+    """Opens what the process needs, and closes it only when every settlement has been taken."""
+    container = gateway.container
+    use_cases, adapters = container.use_cases, container.adapters
+    ledger, settler, catalog = adapters.ledger(), use_cases.settler(), adapters.catalog()
+    await ledger.open()
+    await catalog.reload()
+    beside = [
+        use_cases.heartbeats().run(),
+        gateway.streams.run(),
+        use_cases.watch_revisions()(),
+        catalog.run(),
+        run_jobs(background_jobs(container)),
+    ]
+    tasks = [asyncio.create_task(work) for work in beside]
+    gateway.metrics.watch(container, gateway.streams)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+        await use_cases.detached().drain(SETTLE_S)
+        await settler.drain(SETTLE_S)
+        await ledger.close()
+        await adapters.vendors().close()
+        await adapters.database().close()
+
+
+def background_jobs(container: Container) -> list[Job]:
+    """What is done now and then, wherever it runs."""
+    use_cases = container.use_cases
+    return [
+        Job("sweep holds", 10.0, 60.0, use_cases.sweep_holds()),
+        Job("expire credit", 60.0, 60.0, use_cases.expire_credit()),
+        Job("forget outcomes", 600.0, 60.0, use_cases.forget_outcomes()),
+    ]
+
+
+def _edge(litestar: ASGIApp, identified: ASGIApp, own_ids: frozenset[str]) -> ASGIApp:
+    """Routes that make their request's id themselves are spared a layer around every chunk that they send."""
+
+    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        app = litestar if scope["type"] == "http" and scope["path"] in own_ids else identified
+        await app(scope, receive, send)
+
+    return edge
+
+
+async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Stands in until the application is built."""

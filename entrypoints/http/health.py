@@ -1,0 +1,113 @@
+"""Is the process alive, and should it get requests: asked by load balancers, supervisors and people."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from litestar import Controller, Response, get, head
+from litestar.di import NamedDependency
+from msgspec import Struct
+
+from domain.errors import StorageUnavailable
+from domain.ports.catalog import CatalogSource
+from domain.ports.clock import Clock
+from domain.ports.repositories import Revisions
+from entrypoints.http.guards import ANYONE, PROBE
+
+STORAGE_ANSWERS_WITHIN_S: Final = 2.0
+ASKED_AGAIN_AFTER_S: Final = 1.0
+"""Probes come from anywhere and often; storage is asked at most so often for them."""
+
+
+class WelcomeView(Struct, frozen=True):
+    name: str
+    version: str
+    docs: str
+    models: str
+
+
+class HealthView(Struct, frozen=True):
+    status: str
+
+
+class ReadinessView(Struct, frozen=True, kw_only=True):
+    status: str
+    """"ready", "draining", or "not_ready"."""
+    storage: str
+    models: int
+    """That can be asked for; none makes a gateway not ready."""
+
+
+class PongView(Struct, frozen=True):
+    message: str
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether this process should get requests; `draining` is set when it is told to stop."""
+
+    revisions: Revisions
+    catalog: CatalogSource
+    clock: Clock
+    draining: bool = False
+    _storage: bool = field(default=False, init=False)
+    _asked_at: float | None = field(default=None, init=False)
+
+    async def __call__(self) -> ReadinessView:
+        storage, models = await self._storage_answers(), len(self.catalog.current().listed())
+        serves = "ready" if storage and models else "not_ready"
+        return ReadinessView(
+            status="draining" if self.draining else serves,
+            storage="ok" if storage else "does not answer",
+            models=models,
+        )
+
+    async def _storage_answers(self) -> bool:
+        now = self.clock.monotonic()
+        if self._asked_at is None or now - self._asked_at >= ASKED_AGAIN_AFTER_S:
+            self._asked_at = now
+            try:
+                async with asyncio.timeout(STORAGE_ANSWERS_WITHIN_S):
+                    await self.revisions.read()
+                self._storage = True
+            except (StorageUnavailable, TimeoutError):
+                self._storage = False
+        return self._storage
+
+
+class HealthController(Controller):
+    tags = ("Health",)
+
+    @get("/", guards=[ANYONE])
+    async def welcome(self) -> WelcomeView:
+        """What this is, and where to go on."""
+        return WelcomeView(name="Gatewayz", version=gateway_version(), docs="/docs", models="/v1/models")
+
+    @head("/", guards=[PROBE])
+    async def welcome_head(self) -> None:
+        """Some clients look whether anybody is there before they begin."""
+
+    @get("/health", guards=[PROBE])
+    async def health(self) -> HealthView:
+        """The process is alive."""
+        return HealthView(status="ok")
+
+    @get("/health/ready", guards=[PROBE])
+    async def ready(self, readiness: NamedDependency[Readiness]) -> Response[ReadinessView]:
+        """Whether to send requests here: 200, or 503 with what is missing."""
+        view = await readiness()
+        return Response(view, status_code=200 if view.status == "ready" else 503)
+
+    @get("/ping", guards=[PROBE])
+    async def ping(self) -> PongView:
+        return PongView(message="pong")
+
+
+def gateway_version() -> str:
+    try:
+        return version("gatewayz")
+    except PackageNotFoundError:
+        return "unknown"

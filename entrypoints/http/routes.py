@@ -1,0 +1,24 @@
+"""Every route but inference: what the application registers beside the raw inference handlers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from litestar import Controller
+
+from entrypoints.http.account import CreditController, KeyController
+from entrypoints.http.admin import AdminAccountController, AdminCreditController, SettlementController
+from entrypoints.http.generations import GenerationController
+from entrypoints.http.health import HealthController
+from entrypoints.http.metrics import MetricsController
+
+ACCOUNT_ROUTES: Final[tuple[type[Controller], ...]] = (
+    HealthController,
+    MetricsController,
+    GenerationController,
+    CreditController,
+    KeyController,
+    AdminCreditController,
+    AdminAccountController,
+    SettlementController,
+)

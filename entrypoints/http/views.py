@@ -1,0 +1,316 @@
+"""What account and admin routes show: amounts as decimal strings in USD, moments in UTC, secrets never."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
+
+from application.credits import Adjusted, Balance
+from application.keys import Issued
+from application.pages import Page
+from domain.accounts import Account
+from domain.credits import NEVER, Hold, Lot, Transfer
+from domain.errors import InvalidRequest
+from domain.keys import ApiKey, Budget, BudgetPeriod, Environment, Scope
+from domain.limits import LimitSet
+from domain.money import Usd
+from domain.usage import Attempt, Generation, Outcome, Usage
+
+NO_LIMIT = 10**12
+"""Stands for a number that a key's own limits leave open."""
+
+
+def read_usd(text: str, field: str) -> Usd:
+    """Raises InvalidRequest."""
+    try:
+        return Usd.parse(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{error}.", param=field) from None
+
+
+class LimitsBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A key's own rate limits; they can only lower its account's."""
+
+    requests_per_minute: int | UnsetType = UNSET
+    requests_per_hour: int | UnsetType = UNSET
+    requests_per_day: int | UnsetType = UNSET
+    tokens_per_minute: int | UnsetType = UNSET
+    tokens_per_day: int | UnsetType = UNSET
+    burst: int | UnsetType = UNSET
+    concurrent: int | UnsetType = UNSET
+
+    def as_limits(self) -> LimitSet:
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        return LimitSet(**{name: NO_LIMIT if value is UNSET else value for name, value in given.items()})
+
+
+class BudgetBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a key may spend per period; without a period, in all."""
+
+    amount_usd: str
+    period: BudgetPeriod | None = None
+    time_zone: str = "UTC"
+
+    def as_budget(self) -> Budget:
+        """Raises InvalidRequest."""
+        return Budget(
+            amount=read_usd(self.amount_usd, "budget.amount_usd"),
+            period=self.period,
+            time_zone=self.time_zone,
+        )
+
+
+class KeyView(Struct, frozen=True, kw_only=True):
+    id: str
+    key_name: str
+    environment_tag: Environment
+    prefix: str
+    last4: str
+    scope_permissions: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    max_requests: int | None
+    budget: BudgetBody | None
+    allowed_models: tuple[str, ...]
+    ip_allowlist: tuple[str, ...]
+    domain_referrers: tuple[str, ...]
+    limits: LimitsBody | None
+
+
+class IssuedKeyView(KeyView, frozen=True, kw_only=True):
+    api_key: str
+    """The whole key; it is shown this once."""
+
+
+class KeysView(Struct, frozen=True):
+    keys: tuple[KeyView, ...]
+    next_cursor: str | None
+
+
+class LotView(Struct, frozen=True, kw_only=True):
+    id: str
+    source: str
+    granted_usd: str
+    free_usd: str
+    held_usd: str
+    granted_at: datetime
+    expires_at: datetime | None
+    frozen: bool
+
+
+class BalanceView(Struct, frozen=True, kw_only=True):
+    user_id: str
+    spendable_usd: str
+    held_usd: str
+    charged_usd: str
+    lots: tuple[LotView, ...]
+    """In the order in which they burn."""
+
+
+class TransactionView(Struct, frozen=True, kw_only=True):
+    id: str
+    transaction_type: str
+    amount_usd: str
+    """Negative where credit left the account."""
+    reference: str
+    description: str
+    created_at: datetime
+
+
+class TransactionsView(Struct, frozen=True):
+    transactions: tuple[TransactionView, ...]
+    next_cursor: str | None
+
+
+class AdjustedView(Struct, frozen=True, kw_only=True):
+    id: str
+    user_id: str
+    amount_usd: str
+    spendable_usd: str
+
+
+class AccountView(Struct, frozen=True, kw_only=True):
+    id: str
+    email: str
+    name: str
+    status: str
+    created_at: datetime
+
+
+class AccountsView(Struct, frozen=True):
+    users: tuple[AccountView, ...]
+    next_cursor: str | None
+
+
+class HoldView(Struct, frozen=True, kw_only=True):
+    request_id: str
+    user_id: str
+    model: str
+    amount_usd: str
+    produced_usd: str
+    """The cost of what had been produced when the serving process last wrote it down."""
+    opened_at: datetime
+    lease_until: datetime
+
+
+class GenerationView(Struct, frozen=True, kw_only=True):
+    id: str
+    model: str
+    vendor: str
+    dialect: str
+    streamed: bool
+    created_at: datetime
+    outcome: Outcome
+    finish_reason: str | None
+    usage: Usage
+    usage_estimated: bool
+    cost_usd: str
+    price_id: str
+    markup: str
+    attempts: tuple[Attempt, ...]
+    first_token_ms: int | None
+    duration_ms: int
+    abort_policy: str | None
+
+
+def shown_key(key: ApiKey) -> KeyView:
+    policy = key.policy
+    return KeyView(
+        id=key.id,
+        key_name=key.name,
+        environment_tag=key.environment,
+        prefix=key.prefix,
+        last4=key.last4,
+        scope_permissions=tuple(sorted(policy.scopes)),
+        created_at=key.created_at,
+        expires_at=policy.expires_at,
+        revoked_at=key.revoked_at,
+        max_requests=policy.requests_max,
+        budget=_shown_budget(policy.budget) if policy.budget else None,
+        allowed_models=policy.models,
+        ip_allowlist=policy.addresses,
+        domain_referrers=policy.referrers,
+        limits=_shown_limits(policy.limits) if policy.limits else None,
+    )
+
+
+def shown_issued(issued: Issued) -> IssuedKeyView:
+    return IssuedKeyView(**asdict(shown_key(issued.key)), api_key=issued.secret.text)
+
+
+def _shown_budget(budget: Budget) -> BudgetBody:
+    return BudgetBody(str(budget.amount), budget.period, budget.time_zone)
+
+
+def _shown_limits(limits: LimitSet) -> LimitsBody:
+    given = {name: getattr(limits, name) for name in limits.__struct_fields__}
+    return LimitsBody(**{name: value for name, value in given.items() if value < NO_LIMIT})
+
+
+def shown_keys(page: Page[ApiKey]) -> KeysView:
+    return KeysView(tuple(map(shown_key, page.items)), page.next_cursor)
+
+
+def shown_lot(lot: Lot) -> LotView:
+    return LotView(
+        id=lot.id,
+        source=lot.source,
+        granted_usd=str(lot.granted),
+        free_usd=str(lot.free),
+        held_usd=str(lot.held),
+        granted_at=lot.granted_at,
+        expires_at=None if lot.expires_at >= NEVER else lot.expires_at,
+        frozen=lot.frozen,
+    )
+
+
+def shown_balance(balance: Balance) -> BalanceView:
+    return BalanceView(
+        user_id=balance.account_id,
+        spendable_usd=str(balance.spendable),
+        held_usd=str(balance.held),
+        charged_usd=str(balance.charged),
+        lots=tuple(map(shown_lot, balance.lots)),
+    )
+
+
+def shown_transaction(transfer: Transfer) -> TransactionView:
+    left: Usd = transfer.amount if transfer.credit == transfer.account_id else -transfer.amount
+    return TransactionView(
+        id=transfer.id,
+        transaction_type=transfer.kind,
+        amount_usd=str(left),
+        reference=transfer.reference,
+        description=transfer.reason,
+        created_at=transfer.at,
+    )
+
+
+def shown_transactions(page: Page[Transfer]) -> TransactionsView:
+    return TransactionsView(tuple(map(shown_transaction, page.items)), page.next_cursor)
+
+
+def shown_adjusted(adjusted: Adjusted) -> AdjustedView:
+    return AdjustedView(
+        id=adjusted.transfer_id,
+        user_id=adjusted.account_id,
+        amount_usd=str(adjusted.amount),
+        spendable_usd=str(adjusted.spendable),
+    )
+
+
+def shown_account(account: Account) -> AccountView:
+    return AccountView(
+        id=account.id,
+        email=account.email,
+        name=account.name,
+        status=account.status,
+        created_at=account.created_at,
+    )
+
+
+def shown_accounts(page: Page[Account]) -> AccountsView:
+    return AccountsView(tuple(map(shown_account, page.items)), page.next_cursor)
+
+
+def shown_hold(hold: Hold) -> HoldView:
+    return HoldView(
+        request_id=hold.id,
+        user_id=hold.account_id,
+        model=hold.record.model,
+        amount_usd=str(hold.amount),
+        produced_usd=str(hold.watermark),
+        opened_at=hold.opened_at,
+        lease_until=hold.lease_until,
+    )
+
+
+def shown_generation(record: Generation) -> GenerationView:
+    return GenerationView(
+        id=record.id,
+        model=record.model,
+        vendor=record.vendor,
+        dialect=record.dialect,
+        streamed=record.streamed,
+        created_at=record.started_at,
+        outcome=record.outcome,
+        finish_reason=record.finish_reason,
+        usage=record.usage,
+        usage_estimated=record.estimated,
+        cost_usd=str(record.cost),
+        price_id=record.price_id,
+        markup=shown_factor(record.markup_ppm),
+        attempts=record.attempts,
+        first_token_ms=record.first_token_ms,
+        duration_ms=record.duration_ms,
+        abort_policy=record.abort_policy,
+    )
+
+
+def shown_factor(ppm: int) -> str:
+    """Parts per million as a plain decimal: "1.25"."""
+    whole, rest = divmod(ppm, 1_000_000)
+    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")

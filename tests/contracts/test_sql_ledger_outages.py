@@ -1,0 +1,134 @@
+"""What becomes of operations while PostgreSQL fails, and that afterwards the books add up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from adapters.sql.database import Database
+from domain.credits import HoldEnded
+from domain.errors import StorageUnavailable
+from domain.ledger import SettleHold
+from domain.money import Usd
+from tests import services
+from tests.contracts.ledgers import (  # noqa: F401 - the fixtures are asked for by their names
+    ANN,
+    assert_balanced,
+    empty_tables,
+    grant,
+    hold,
+    migrated_schema,
+    opened,
+    settle,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+CALLERS = 20
+REQUESTS = 30
+KILLS = 6
+
+
+class NamedDatabase(Database):
+    """One whose connections can be told from all others on the server."""
+
+    name = f"outage-{uuid4().hex[:12]}"
+
+    def server_settings(self) -> dict[str, str]:
+        return super().server_settings() | {"application_name": self.name}
+
+
+@pytest.fixture(name="database")
+async def named_database(ledger_on_postgres: services.PostgresPlace) -> AsyncIterator[NamedDatabase]:
+    database = NamedDatabase(ledger_on_postgres.server_url, schema=ledger_on_postgres.schema)
+    await empty_tables(database)
+    # Idle connections of the pool must not be what is killed.
+    await database.close()
+    yield database
+    await database.close()
+
+
+@pytest.fixture(name="others")
+async def other_connections(ledger_on_postgres: services.PostgresPlace) -> AsyncIterator[Database]:
+    database = Database(ledger_on_postgres.server_url, schema=ledger_on_postgres.schema)
+    yield database
+    await database.close()
+
+
+async def kill(others: Database) -> int:
+    """Terminate the ledger's connection, whatever it is doing."""
+    query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :name"
+    async with others.transaction() as connection:
+        return int(await connection.scalar(text(query), {"name": NamedDatabase.name}) or 0)
+
+
+async def test_a_killed_connection_is_an_outage_of_one_batch(database: NamedDatabase, others: Database) -> None:
+    async with opened(database) as ledger:
+        await ledger.submit(grant("a", 1_000))
+        assert await kill(others) == 1
+        with pytest.raises(StorageUnavailable):
+            await ledger.submit(hold("h", 10))
+        await ledger.submit(hold("h", 10))
+        await assert_balanced(ledger)
+
+
+async def test_nothing_is_lost_or_doubled_while_connections_are_killed(
+    database: NamedDatabase, others: Database
+) -> None:
+    """Callers settle until they are told that it is done, as the settlement's own retries do."""
+    outages = 0
+
+    async def settled(operation: SettleHold) -> None:
+        nonlocal outages
+        while True:
+            try:
+                await ledger.submit(operation)
+                return
+            except HoldEnded:
+                return
+            except StorageUnavailable:
+                outages += 1
+                await asyncio.sleep(0.01)
+
+    async def caller(number: int) -> int:
+        served = 0
+        for request in range(REQUESTS):
+            try:
+                await ledger.submit(hold(f"h{number}-{request}", 100))
+            except StorageUnavailable:
+                continue
+            await settled(settle(f"h{number}-{request}", 7))
+            served += 1
+        return served
+
+    async def killer() -> int:
+        killed = 0
+        while killed < KILLS:
+            await asyncio.sleep(0.02)
+            killed += await kill(others)
+        return killed
+
+    async with opened(database) as ledger:
+        await ledger.submit(grant("a", 10**9))
+        (killed, *served) = await asyncio.gather(killer(), *map(caller, range(CALLERS)))
+        assert killed == KILLS
+        account = await ledger.account(ANN)
+        assert account.charged == Usd(7 * sum(served))
+        await assert_balanced(ledger)
+
+
+async def test_an_account_locked_by_someone_else_is_an_outage_until_it_is_free(
+    database: NamedDatabase, others: Database
+) -> None:
+    async with opened(database) as ledger:
+        await ledger.submit(grant("a", 1_000))
+        async with others.transaction() as connection:
+            await connection.execute(text("SELECT 1 FROM credit_accounts FOR UPDATE"))
+            with pytest.raises(StorageUnavailable):
+                await ledger.submit(hold("h", 10))
+        await ledger.submit(hold("h", 10))
+        await assert_balanced(ledger)
