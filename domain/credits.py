@@ -249,9 +249,7 @@ class CreditAccount(Struct, frozen=True, kw_only=True):
         lots = _moved(self.lots, draws, free=+1, held=-1)
         lots = _moved(lots, posted, free=-1, held=0)
         amount = total(draw.amount for draw in draws)
-        account = replace(
-            self, lots=lots, held=self.held - amount, charged=self.charged + cost - missing
-        )
+        account = replace(self, lots=lots, held=self.held - amount, charged=self.charged + cost - missing)
         if not missing:
             return Charged(account._tidied(), posted, (), ZERO)
         order = account._burn_order(at)

@@ -74,9 +74,7 @@ class Budget(Struct, frozen=True, kw_only=True):
         if self.period is None:
             return None
         # fold=0: where clocks go back over midnight, the period starts at the first of the two midnights.
-        local = at.astimezone(ZoneInfo(self.time_zone)).replace(
-            hour=0, minute=0, second=0, microsecond=0, fold=0
-        )
+        local = at.astimezone(ZoneInfo(self.time_zone)).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         if self.period is BudgetPeriod.WEEK:
             local -= timedelta(days=local.weekday())
         elif self.period is BudgetPeriod.MONTH:
@@ -145,9 +143,7 @@ class MissingKey(Unauthenticated):
     code = "missing_api_key"
 
     def __init__(self) -> None:
-        super().__init__(
-            "No API key was sent. Send it as 'Authorization: Bearer <key>' or as the header 'x-api-key'."
-        )
+        super().__init__("No API key was sent. Send it as 'Authorization: Bearer <key>' or as the header 'x-api-key'.")
 
 
 class InvalidKey(Unauthenticated):
@@ -185,9 +181,7 @@ class LastAdminKey(Conflict):
     code = "last_admin_key"
 
     def __init__(self) -> None:
-        super().__init__(
-            "This is the last key with admin rights. Create another one before you take this one away."
-        )
+        super().__init__("This is the last key with admin rights. Create another one before you take this one away.")
 
 
 class KeyRing:
@@ -238,9 +232,7 @@ def checked_name(text: str) -> str:
     """The name, trimmed.  Raises InvalidRequest."""
     name = text.strip()
     if not 0 < len(name) <= NAME_LENGTH_MAX or not name.isprintable():
-        raise InvalidRequest(
-            f"A key's name must have 1 to {NAME_LENGTH_MAX} printable characters.", param="name"
-        )
+        raise InvalidRequest(f"A key's name must have 1 to {NAME_LENGTH_MAX} printable characters.", param="name")
     return name
 
 
@@ -266,24 +258,18 @@ def checked_policy(policy: KeyPolicy) -> KeyPolicy:
             raise InvalidRequest("A model pattern must have 1 to 200 characters.", param="models")
     for pattern in policy.referrers:
         if not _HOST_PATTERN.fullmatch(pattern):
-            raise InvalidRequest(
-                f"{pattern!r} is no host; write app.example.com or *.example.com.", param="referrers"
-            )
+            raise InvalidRequest(f"{pattern!r} is no host; write app.example.com or *.example.com.", param="referrers")
     return policy
 
 
 def check_grantable(maker: KeyPolicy, made: KeyPolicy) -> None:
     """Raise where a key of the policy `made` could do more than the key that makes or changes it."""
     if lacking := made.scopes - maker.scopes:
-        raise KeyNotAllowed(
-            f"This API key cannot give the scopes {', '.join(sorted(lacking))}: it lacks them itself."
-        )
+        raise KeyNotAllowed(f"This API key cannot give the scopes {', '.join(sorted(lacking))}: it lacks them itself.")
     if maker.budget is not None or maker.requests_max is not None:
         raise KeyNotAllowed("This API key has a budget of its own, so that it may not make or change keys.")
     if maker.expires_at is not None and (made.expires_at is None or made.expires_at > maker.expires_at):
-        raise KeyNotAllowed(
-            f"A key made with this one must expire by {maker.expires_at:%Y-%m-%dT%H:%M:%SZ} as well."
-        )
+        raise KeyNotAllowed(f"A key made with this one must expire by {maker.expires_at:%Y-%m-%dT%H:%M:%SZ} as well.")
     if maker.models and not (made.models and all(_within(maker.models, pattern) for pattern in made.models)):
         raise KeyNotAllowed(f"A key made with this one must be limited to {', '.join(maker.models)} as well.")
 
@@ -320,9 +306,7 @@ def check_key(
     if policy.addresses and not _address_allowed(policy.addresses, address):
         raise KeyNotAllowed(f"This API key may not be used from the address {address or 'unknown'}.")
     if policy.referrers and not _referrer_allowed(policy.referrers, referrer):
-        raise KeyNotAllowed(
-            f"This API key may not be used by pages of {_host(referrer) or 'an unknown site'}."
-        )
+        raise KeyNotAllowed(f"This API key may not be used by pages of {_host(referrer) or 'an unknown site'}.")
     if scope not in policy.scopes:
         raise KeyNotAllowed(f"This API key lacks the scope {scope!s}. Use a key that has it.")
 

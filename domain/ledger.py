@@ -158,15 +158,7 @@ class ExpireLots(Struct, frozen=True, kw_only=True):
 
 
 Operation = (
-    OpenHold
-    | ExtendHold
-    | RenewHold
-    | SettleHold
-    | ReleaseHold
-    | GrantCredit
-    | WithdrawCredit
-    | RefundLot
-    | ExpireLots
+    OpenHold | ExtendHold | RenewHold | SettleHold | ReleaseHold | GrantCredit | WithdrawCredit | RefundLot | ExpireLots
 )
 
 
@@ -278,9 +270,7 @@ class Books:
         self._keep_hold(hold)
         self.opened.add(hold.id)
         if meter:
-            self._keep_meter(
-                replace(meter, requests=meter.requests + 1, held=meter.held + taken.amount)
-            )
+            self._keep_meter(replace(meter, requests=meter.requests + 1, held=meter.held + taken.amount))
         self._book(
             f"hold:{op.hold_id}", op.account_id, Kind.HOLD, op.account_id, House.REVENUE, taken.amount, op.at,
             reference=op.hold_id, draws=taken.draws,
@@ -325,9 +315,7 @@ class Books:
         self._meter_moves(hold, held=-hold.amount, spent=cost - paid.overrun)
         self._book_charge(op, cost, paid)
         self.records.append(op.record)
-        return HoldSettled(
-            charged=cost - paid.overrun, overrun=paid.overrun, spendable=paid.account.spendable(op.at)
-        )
+        return HoldSettled(charged=cost - paid.overrun, overrun=paid.overrun, spendable=paid.account.spendable(op.at))
 
     def _book_charge(self, op: SettleHold, cost: Usd, paid: Charged) -> None:
         customer, request = op.account_id, op.hold_id
@@ -436,12 +424,12 @@ class Books:
 
     def _unbooked(self, operation: GrantCredit | WithdrawCredit | RefundLot) -> TransferId:
         transfer_id = derived_id(operation)
-        assert transfer_id is not None, "every operation of these kinds has a derived id"  # noqa: S101
+        assert transfer_id is not None, "every operation of these kinds has a derived id"
         if transfer_id in self.booked:
             raise AlreadyBooked(f"{transfer_id} has been booked before.")
         return transfer_id
 
-    def _book(  # noqa: PLR0913 - the fields of one ledger line
+    def _book(
         self,
         transfer_id: str,
         account_id: AccountId,
@@ -473,9 +461,7 @@ class Books:
         )
 
     def _book_void(self, account_id: AccountId, hold_id: HoldId, at: datetime) -> None:
-        self._book(
-            f"void:{hold_id}", account_id, Kind.VOID, House.REVENUE, account_id, ZERO, at, reference=hold_id
-        )
+        self._book(f"void:{hold_id}", account_id, Kind.VOID, House.REVENUE, account_id, ZERO, at, reference=hold_id)
 
     def _meter_with(self, cap: KeyCap, account_id: AccountId, least: Usd) -> KeyMeter:
         """The key's meter in the current period.  Raises where the cap leaves no room for `least`."""

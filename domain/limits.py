@@ -59,9 +59,7 @@ def _burst(limits: LimitSet) -> int:
 
 def lowest(one: LimitSet, other: LimitSet) -> LimitSet:
     """The stricter of the two, number by number."""
-    return LimitSet(
-        **{name: min(getattr(one, name), getattr(other, name)) for name in LimitSet.__struct_fields__}
-    )
+    return LimitSet(**{name: min(getattr(one, name), getattr(other, name)) for name in LimitSet.__struct_fields__})
 
 
 def halved(limits: LimitSet) -> LimitSet:
@@ -140,9 +138,7 @@ def pace(window: Window) -> Pace:
     return interval_s, window.burst, window.burst * interval_s, window.counts_tokens
 
 
-def arrivals(
-    tats: Sequence[float], paces: Sequence[Pace], now: float, tokens: int
-) -> tuple[list[float], float, int]:
+def arrivals(tats: Sequence[float], paces: Sequence[Pace], now: float, tokens: int) -> tuple[list[float], float, int]:
     """The theoretical arrival times after one request of `tokens`, how long to wait before it fits into every
     window (0: it fits now), and the place of the window that makes it wait.
 

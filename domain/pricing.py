@@ -1,7 +1,7 @@
 """From what was used to what it costs: one exact sum, rounded once, up, to the next nano-dollar.
 
-A rate is nano-dollars per million units.  The sum over all classes, times the markup, is divided once; rounding up costs
-a customer at most one nano-dollar per charge and keeps a priced answer from ever being free.
+A rate is nano-dollars per million units.  The sum over all classes, times the markup, is divided once; rounding up
+costs a customer at most one nano-dollar per charge and keeps a priced answer from ever being free.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from msgspec import Struct
 
 from domain.errors import NotFound
 from domain.ids import ModelId, PriceId, VendorSlug
-from domain.money import Usd
+from domain.money import NANOS_PER_USD, Usd
 from domain.usage import Usage
 
 UNITS_PER_RATE = 1_000_000
+RATE_MAX = 100_000 * NANOS_PER_USD
+"""No million tokens costs more; a list that says so counts in another unit."""
+UNIT_RATE_MAX = 10 * UNITS_PER_RATE * NANOS_PER_USD
+"""The same for images, searches and what else is counted by the piece: at most $10 each."""
 MARKUP_ONE_PPM = 1_000_000
 """A markup of 1.00; markups are whole parts per million, so that no float enters a price."""
 
@@ -48,6 +52,18 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_zero(self) -> bool:
         return not any(getattr(self, name) for name in self.__struct_fields__)
+
+    @property
+    def implausible(self) -> str | None:
+        """The first class whose rate cannot be meant; None where all can."""
+        for name in self.__struct_fields__:
+            most = UNIT_RATE_MAX if name in _BY_THE_PIECE else RATE_MAX
+            if not 0 <= (getattr(self, name) or 0) <= most:
+                return name
+        return None
+
+
+_BY_THE_PIECE = frozenset({"images", "seconds", "characters", "searches", "requests"})
 
 
 class Tier(Struct, frozen=True):
@@ -106,6 +122,13 @@ class Price(Struct, frozen=True, kw_only=True):
             return None
         left = credit.nanos * UNITS_PER_RATE * MARKUP_ONE_PPM - _exact(rates, spent) * markup_ppm
         return max(0, left // rate)
+
+
+def usd_per_unit(rate: int, markup_ppm: int = MARKUP_ONE_PPM) -> str:
+    """What one unit costs, as the exact decimal: "0.0000025"."""
+    digits = UNITS_PER_RATE * NANOS_PER_USD * MARKUP_ONE_PPM
+    whole, rest = divmod(rate * markup_ppm, digits)
+    return f"{whole}.{rest:0{len(str(digits)) - 1}d}".rstrip("0").rstrip(".")
 
 
 def _or(rate: int | None, fallback: int) -> int:

@@ -89,7 +89,9 @@ def plan_route(models: Sequence[Model], demand: Demand, pulses: Iterable[tuple[O
             else:
                 excluded.append(Exclusion(offer, reason))
         if len(fitting) > 1:
-            fitting.sort(key=lambda offer: _rank(offer, demand, health.get((offer.vendor, offer.vendor_model), _UNKNOWN)))
+            fitting.sort(
+                key=lambda offer: _rank(offer, demand, health.get((offer.vendor, offer.vendor_model), _UNKNOWN))
+            )
         offers += fitting
     if not offers:
         raise NoOffer(_why_none(models, excluded))
@@ -102,7 +104,7 @@ def plan_route(models: Sequence[Model], demand: Demand, pulses: Iterable[tuple[O
 _UNKNOWN = Pulse()
 
 
-def _unfit(offer: Offer, demand: Demand) -> str | None:  # noqa: PLR0911 - one return per reason
+def _unfit(offer: Offer, demand: Demand) -> str | None:
     wishes = demand.preferences
     if offer.price is None:
         return "it has no price"

@@ -10,11 +10,12 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+from adapters.catalog.live import LiveCatalog
+from adapters.memory.health import MemoryHealthBoard
+from application.catalog import ListModels, RefreshCatalog, SetPrice
 from dependency_injector import containers, providers
 
-from adapters.catalog.live import LiveCatalog
 from adapters.dialects.openai_chat import server as openai_chat
-from adapters.memory.health import MemoryHealthBoard
 from adapters.memory.limiter import MemoryLimiter
 from adapters.sql.accounts import SqlAccounts
 from adapters.sql.catalog_entries import SqlCatalogEntries
@@ -32,8 +33,8 @@ from adapters.vendors.register import OPENAI_COMPATIBLE
 from adapters.vendors.sandbox import SandboxVendor
 from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
 from application.bootstrap import PLAY_CREDIT, Bootstrap
-from application.catalog import ListModels, RefreshCatalog, SetPrice
 from application.credits import AdjustCredit, GrantCredit, ListTransactions, ShowBalance
+from application.generations import ShowGeneration
 from application.inference.admission import Admission
 from application.inference.chat import CompleteChat, DetachedWork
 from application.inference.failover import Failover, RetryBudget
@@ -43,6 +44,7 @@ from application.inference.outputs import UsualOutputs
 from application.inference.settlement import Settler
 from application.keys import Authenticate, ChangeKey, IssueKey, ListKeys, RevokeKey
 from application.revisions import WatchRevisions
+from application.settlements import ShowSettlements
 from application.sweeping import ExpireCredit, ForgetOutcomes, SweepHolds
 from domain.ids import VendorSlug
 from domain.inference.holds import HoldPolicy
@@ -223,9 +225,7 @@ class UseCases(containers.DeclarativeContainer):
         CreateAccount, accounts=adapters.accounts, clock=adapters.clock, ids=adapters.ids
     )
     list_accounts = providers.Factory(ListAccounts, accounts=adapters.accounts)
-    find_account = providers.Factory(
-        FindAccount, accounts=adapters.accounts, admin_email=settings.provided.admin.email
-    )
+    find_account = providers.Factory(FindAccount, accounts=adapters.accounts, admin_email=settings.provided.admin.email)
     suspend_account = providers.Factory(
         SuspendAccount,
         accounts=adapters.accounts,
@@ -237,7 +237,11 @@ class UseCases(containers.DeclarativeContainer):
         RestoreAccount, accounts=adapters.accounts, keys_changed=authenticate.provided.forget_all
     )
     grant_credit = providers.Factory(
-        GrantCredit, accounts=adapters.accounts, ledger=adapters.ledger, clock=adapters.clock, ids=adapters.ids
+        GrantCredit,
+        accounts=adapters.accounts,
+        ledger=adapters.ledger,
+        clock=adapters.clock,
+        ids=adapters.ids,
     )
     adjust_credit = providers.Factory(AdjustCredit, grant_credit=grant_credit)
     show_balance = providers.Factory(ShowBalance, ledger=adapters.ledger, clock=adapters.clock)
@@ -255,6 +259,8 @@ class UseCases(containers.DeclarativeContainer):
         admin_key=settings.provided.admin.api_key,
         play_credit=providers.Callable(_play_credit, settings),
     )
+    show_generation = providers.Factory(ShowGeneration, ledger=adapters.ledger)
+    show_settlements = providers.Factory(ShowSettlements, ledger=adapters.ledger, clock=adapters.clock)
     list_models = providers.Factory(ListModels, catalog=adapters.catalog)
     set_price = providers.Factory(
         SetPrice, prices=adapters.prices, catalog=adapters.catalog, clock=adapters.clock, ids=adapters.ids

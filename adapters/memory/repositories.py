@@ -37,9 +37,7 @@ class MemoryAccounts:
     async def add(self, account: Account) -> None:
         email = normalised_email(account.email)
         if email in self._by_email:
-            raise EmailTaken(
-                f"The e-mail address {account.email} has an account. Use another address.", param="email"
-            )
+            raise EmailTaken(f"The e-mail address {account.email} has an account. Use another address.", param="email")
         if account.id in self._by_id:
             raise AlreadyBooked(f"The account {account.id} has been added before.")
         if account.parent_id is not None and account.parent_id not in self._by_id:

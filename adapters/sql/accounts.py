@@ -51,9 +51,7 @@ class SqlAccounts:
             # What is unique cannot raise here, so that only the foreign key is left.
             raise UnknownAccount(f"The parent account {account.parent_id} does not exist.") from None
         if taken:
-            raise EmailTaken(
-                f"The e-mail address {account.email} has an account. Use another address.", param="email"
-            )
+            raise EmailTaken(f"The e-mail address {account.email} has an account. Use another address.", param="email")
         raise AlreadyBooked(f"The account {account.id} has been added before.")
 
     async def get(self, account_id: AccountId) -> Account:

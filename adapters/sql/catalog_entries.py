@@ -43,9 +43,7 @@ class SqlCatalogEntries:
             if (await connection.execute(changed.returning(entry.vendor))).first():
                 await bump(connection, "catalog")
             else:
-                await connection.execute(
-                    update(catalog_entries).where(entry.vendor == vendor).values(listed_at=at)
-                )
+                await connection.execute(update(catalog_entries).where(entry.vendor == vendor).values(listed_at=at))
 
     async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]:
         async with self._database.reading() as connection:

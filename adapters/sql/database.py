@@ -32,7 +32,7 @@ SQLITE_PRAGMAS = (
 
 
 class Database:
-    """Builds no connection until the first use.  `schema` is PostgreSQL's search path, for tests that share a server."""
+    """Connects with the first use.  `schema` is PostgreSQL's search path, for tests that share a server."""
 
     def __init__(self, url: str, *, pool_size: int = 10, schema: str | None = None) -> None:
         self.url = make_url(url)
@@ -104,7 +104,7 @@ class Database:
 
 
 class storage_errors:  # noqa: N801 - a context manager, used like contextlib's
-    """Turn drivers' exceptions into StorageUnavailable; broken constraints pass, they are the repositories' business."""
+    """Turn drivers' exceptions into StorageUnavailable; broken constraints pass, as they concern the repositories."""
 
     def __enter__(self) -> None:
         return None

@@ -69,11 +69,7 @@ class SqlIdempotency:
                 for attempt in (take, take_over):
                     if (await connection.execute(attempt.returning(idempotency.c.key))).first():
                         return Claim(won=True)
-                row = (
-                    (await connection.execute(select(idempotency).where(_is(account_id, key))))
-                    .mappings()
-                    .first()
-                )
+                row = (await connection.execute(select(idempotency).where(_is(account_id, key)))).mappings().first()
                 if row is not None:
                     return _lost(row, fingerprint)
         return Claim(won=False)

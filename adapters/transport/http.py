@@ -1,8 +1,8 @@
 """One HTTP session per vendor, tuned for a gateway.
 
-No total timeout (a stream may run for an hour), no redirects (a credential goes to its own origin only), no limit of the
-connection pool but a bulkhead of our own that refuses at once instead of queueing, and no compression, so that bytes can
-be passed on and a small body cannot grow into a large one.
+No total timeout (a stream may run for an hour), no redirects (a credential goes to its own origin only), no limit of
+the connection pool but a bulkhead of our own that refuses at once instead of queueing, and no compression, so that
+bytes can be passed on and a small body cannot grow into a large one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ class VendorHttp:
     """Requests to one vendor.  Nothing is opened before the first request; `close` ends what is left."""
 
     def __init__(
-        self, vendor: str, *, idle_s: float = 300.0, in_flight_max: int = IN_FLIGHT_MAX, secrets: tuple[str, ...] = ()
+        self,
+        vendor: str,
+        *,
+        idle_s: float = 300.0,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self._vendor = vendor
         self._idle_s = idle_s
@@ -60,7 +65,9 @@ class VendorHttp:
         """The answer's head, whatever its status.  Raises VendorFault where there is none."""
         if self._in_flight >= self._in_flight_max:
             raise VendorFault(
-                FaultKind.OVERLOADED, f"{self._in_flight_max} requests to it are running already", retry_after_s=1
+                FaultKind.OVERLOADED,
+                f"{self._in_flight_max} requests to it are running already",
+                retry_after_s=1,
             )
         self._in_flight += 1
         try:
@@ -69,9 +76,7 @@ class VendorHttp:
         except BaseException as error:
             self._in_flight -= 1
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
-                raise VendorFault(
-                    FaultKind.FIRST_BYTE_TIMEOUT, f"it sent nothing within {first_byte_s:g} s"
-                ) from None
+                raise VendorFault(FaultKind.FIRST_BYTE_TIMEOUT, f"it sent nothing within {first_byte_s:g} s") from None
             if isinstance(error, aiohttp.ClientError | OSError | ValueError):
                 raise self._fault(error) from None
             raise

@@ -75,7 +75,7 @@ class OpenAICompatibleVendor:
         answer = await self._http.get(self._models_url, self._headers, LIST_TIMEOUT_S)
         try:
             body = await answer.read()
-            if answer.status != 200:  # noqa: PLR2004
+            if answer.status != 200:
                 raise self._redacted(read_fault(answer.status, answer.headers, body[:ERROR_BYTES_MAX]))
             return _listed(body)
         finally:
@@ -94,7 +94,7 @@ class OpenAICompatibleVendor:
             asks_for_usage=vendor.asks_for_usage,
         )
         answer = await self._http.post(self._chat_url, self._headers, body, call.first_byte_s)
-        if answer.status == 200:  # noqa: PLR2004
+        if answer.status == 200:
             return answer
         try:
             refusal = await answer.read(ERROR_BYTES_MAX)

@@ -46,9 +46,7 @@ class Admission:
     def route(self, caller: Caller, request: ChatRequest) -> Route:
         """Raises ModelNotFound, ModelUnpriced, KeyNotAllowed, NoOffer."""
         models = self._models(self.catalog.current(), caller, request)
-        demand = Demand(
-            prompt_tokens=request.prompt_tokens, needs=request.needs, preferences=request.preferences
-        )
+        demand = Demand(prompt_tokens=request.prompt_tokens, needs=request.needs, preferences=request.preferences)
         several = sum(len(model.offers) for model in models) > 1
         pulses = [(o, self.health.pulse(o)) for model in models for o in model.offers] if several else ()
         return plan_route(models, demand, pulses)

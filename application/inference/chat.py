@@ -93,7 +93,7 @@ class CompleteChat:
             self.heartbeats.forget(meter)
             meter.end(outcome, None)
         record, offer = meter.record, meter.offer
-        assert record is not None and offer is not None, "an answered request has both"  # noqa: S101, PT018
+        assert record is not None and offer is not None, "an answered request has both"  # noqa: PT018
         self.health.succeeded(offer, record.duration_ms, record.usage.output_tokens, record.duration_ms)
         return WholeAnswer(answer, record.cost, meter)
 
@@ -119,7 +119,7 @@ class RunningStream:
     """A stream that has begun: its bytes, and what they cost so far."""
 
     def __init__(self, chat: CompleteChat, meter: Meter, opened: OpenedStream) -> None:
-        assert meter.offer is not None, "a stream that has begun is served by an offer"  # noqa: S101
+        assert meter.offer is not None, "a stream that has begun is served by an offer"
         self.meter = meter
         self.offer: Offer = meter.offer
         self.headers = opened.stream.headers

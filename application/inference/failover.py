@@ -129,7 +129,12 @@ class Failover:
 
     def _note(self, meter: Meter, offer: Offer, fault: VendorFault, started: float) -> None:
         meter.attempts.append(
-            Attempt(vendor=offer.vendor, fault=fault.kind, status=fault.status, duration_ms=self._ms_since(started))
+            Attempt(
+                vendor=offer.vendor,
+                fault=fault.kind,
+                status=fault.status,
+                duration_ms=self._ms_since(started),
+            )
         )
         meter.offer = None
         if fault.hurts_health:

@@ -207,15 +207,13 @@ class Meter:
             finish_reason=finish_reason,
             abort_policy=abort_policy,
         )
-        self.settler.end(
-            SettleHold(account_id=self.caller.account_id, hold_id=self.hold.id, record=self.record, at=at)
-        )
+        self.settler.end(SettleHold(account_id=self.caller.account_id, hold_id=self.hold.id, record=self.record, at=at))
         used = counted.input_tokens + counted.output_tokens
         self.limiter.release(self.caller.limited_as, self.admitted, used - self.limited_tokens)
         if outcome is Outcome.COMPLETED and self.offer is not None:
             self.outputs.note(self.offer.model, counted.output_tokens)
 
-    def _generation(  # noqa: PLR0913 - the fields of one record
+    def _generation(
         self,
         at: datetime,
         outcome: Outcome,

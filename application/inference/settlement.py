@@ -27,12 +27,14 @@ Ending = SettleHold | ReleaseHold
 class Settler:
     """Submits what ends holds, and sees that it arrives."""
 
-    def __init__(self, ledger: Ledger, settled: Callable[[SettleHold, HoldSettled], None] | None = None) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self.settled: Callable[[SettleHold, HoldSettled], None] | None = None
+        """Told of each settlement once it is durable."""
         self._ledger = ledger
-        self._settled = settled
         self._under_way: dict[HoldId, Ending] = {}
         self._refused: dict[HoldId, Ending] = {}
         self._retrying: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Event | None = None
 
     @property
     def waiting(self) -> int:
@@ -61,12 +63,13 @@ class Settler:
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until nothing is outstanding; False if time ran out first."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self.waiting:
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            return False
+        if self.waiting:
+            self._drained = asyncio.Event()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._drained.wait()
+            except TimeoutError:
+                return False
         return True
 
     def _ended(self, operation: Ending, future: asyncio.Future[Any]) -> None:
@@ -82,8 +85,10 @@ class Settler:
             log.error("hold %s was never opened; its settlement is dropped", operation.hold_id)
         elif error is not None:
             log.error("hold %s could not be settled: %r", operation.hold_id, error)
-        elif isinstance(operation, SettleHold) and self._settled is not None:
-            self._settled(operation, future.result())
+        elif isinstance(operation, SettleHold) and self.settled is not None:
+            self.settled(operation, future.result())
+        if self._drained is not None and not self.waiting:
+            self._drained.set()
 
     def _retry_soon(self) -> None:
         if self._retrying is None:

@@ -115,16 +115,16 @@ def told(fault: VendorFault, vendor: str) -> DomainError:
             return TimedOut(f"The vendor {vendor} did not answer in time. Nothing was charged; try again.")
         case FaultKind.UNREACHABLE | FaultKind.OVERLOADED | FaultKind.CREDENTIAL_REJECTED | FaultKind.ACCOUNT_EMPTY:
             return NoVendorAvailable(
-                f"No vendor can serve this model right now ({vendor}: {_plainly(fault.kind)}). Nothing was charged; try "
-                "again, or use another model.",
+                f"No vendor can serve this model right now ({vendor}: {_plainly(fault.kind)}). Nothing was charged; "
+                "try again, or use another model.",
                 retry_after_s=fault.retry_after_s or 5,
             )
         case FaultKind.MODEL_MISSING:
-            return NoVendorAvailable(f"The vendor {vendor} no longer serves this model. Use another one.", param="model")
-        case FaultKind.SERVER_ERROR | FaultKind.MALFORMED | FaultKind.BROKEN_OFF:
-            return VendorFailed(
-                f"The vendor {vendor} failed ({_plainly(fault.kind)}). Nothing was charged; try again."
+            return NoVendorAvailable(
+                f"The vendor {vendor} no longer serves this model. Use another one.", param="model"
             )
+        case FaultKind.SERVER_ERROR | FaultKind.MALFORMED | FaultKind.BROKEN_OFF:
+            return VendorFailed(f"The vendor {vendor} failed ({_plainly(fault.kind)}). Nothing was charged; try again.")
 
 
 def _plainly(kind: FaultKind) -> str:

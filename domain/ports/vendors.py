@@ -11,9 +11,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from domain.catalog import AbortPolicy, Dialect
+from domain.catalog import AbortPolicy, Capability, Dialect
 from domain.ids import VendorSlug
 from domain.inference.chat import ChatCall
+from domain.pricing import Rates, Tier
 from domain.usage import Usage
 
 
@@ -76,6 +77,13 @@ class ListedModel(Struct, frozen=True, kw_only=True):
     context_length: int | None = None
     output_max: int | None = None
     created_s: int | None = None
+    capabilities: frozenset[Capability] | None = None
+    """None where the list does not say."""
+    rates: Rates | None = None
+    """What the vendor itself publishes, in our unit; None where its list has no price."""
+    tiers: tuple[Tier, ...] = ()
+    free: bool = False
+    """The list says outright that the model costs nothing; a missing or zero price alone does not."""
 
 
 class ModelLister(Protocol):

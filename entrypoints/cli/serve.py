@@ -28,7 +28,10 @@ def serve(settings: Settings) -> int:
     try:
         first = asyncio.run(_prepared(settings))
     except StorageUnavailable as error:
-        print(f"The database cannot be reached: {error}\nCheck DATABASE_URL, or run 'gatewayz doctor'.", file=sys.stderr)
+        print(
+            f"The database cannot be reached: {error}\nCheck DATABASE_URL, or run 'gatewayz doctor'.",
+            file=sys.stderr,
+        )
         return 1
     if first is None:
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from litestar import Litestar, asgi
 from litestar.config.cors import CORSConfig
@@ -16,10 +16,12 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from entrypoints.container import Container
 from entrypoints.http.addresses import ClientAddresses
 from entrypoints.http.chat import ChatRoute
-from entrypoints.http.dependencies import use_case_dependencies
-from entrypoints.http.docs import DOCS, openapi_config
+from entrypoints.http.dependencies import handler_dependencies
+from entrypoints.http.docs import DOCUMENTED, openapi_config
 from entrypoints.http.errors import EXCEPTION_HANDLERS, openai_error
 from entrypoints.http.guards import Entrance
+from entrypoints.http.health import Readiness
+from entrypoints.http.inference_docs import CHAT_COMPLETIONS
 from entrypoints.http.metrics import Metrics
 from entrypoints.http.request_ids import with_request_ids
 from entrypoints.http.routes import ACCOUNT_ROUTES
@@ -34,17 +36,17 @@ BODY_BYTES_MAX = 1024 * 1024
 
 @dataclass
 class Gateway:
-    """One process's application and the handles that its server needs to stop it gently."""
+    """One process's application, and the handles that its server needs to stop it gently."""
 
     container: Container
     streams: OpenStreams
     metrics: Metrics
+    readiness: Readiness
     app: ASGIApp
-    draining: bool = field(default=False)
 
     def begin_drain(self) -> None:
         """Not ready any more; what runs may finish."""
-        self.draining = True
+        self.readiness.draining = True
 
     def end_streams(self) -> None:
         """The time for finishing is over: what still streams gets an error event and ends."""
@@ -53,25 +55,25 @@ class Gateway:
 
 def create_gateway(container: Container) -> Gateway:
     """Builds everything and opens nothing; the ASGI lifespan does."""
-    settings = container.settings()
+    settings, adapters = container.settings(), container.adapters
     streams = OpenStreams(settings.server.keepalive_s)
     metrics = Metrics()
-    gateway = Gateway(container, streams, metrics, app=_nothing)
+    readiness = Readiness(adapters.revisions(), adapters.catalog(), adapters.clock())
     routes = _inference_routes(container, streams, metrics)
+    gateway = Gateway(container, streams, metrics, readiness, app=_nothing)
+    origins = list(settings.server.cors_origins)
     litestar = Litestar(
-        route_handlers=[*ACCOUNT_ROUTES, *DOCS, *routes],
-        dependencies=use_case_dependencies(container, gateway),
+        route_handlers=[*ACCOUNT_ROUTES, *routes],
+        dependencies=handler_dependencies(container, {"metrics": metrics, "readiness": readiness}),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[lambda _: _running(gateway)],
-        openapi_config=openapi_config(settings),
-        cors_config=CORSConfig(allow_origins=list(settings.server.cors_origins))
-        if settings.server.cors_origins
-        else None,
+        openapi_config=openapi_config(settings.server.base_url),
+        cors_config=CORSConfig(allow_origins=origins) if origins else None,
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,
-        state=State({"entrance": _entrance(container), "gateway": gateway, "top_up_url": settings.top_up_url}),
+        state=State({"entrance": _entrance(container), "top_up_url": settings.top_up_url}),
     )
-    identified = with_request_ids(litestar, container.adapters.ids().fresh)
+    identified = with_request_ids(litestar, adapters.ids().fresh)
     gateway.app = _edge(litestar, identified, frozenset(path for route in routes for path in route.paths))
     return gateway
 
@@ -107,7 +109,7 @@ def _inference_routes(container: Container, streams: OpenStreams, metrics: Metri
     async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
         await chat(scope, receive, send)
 
-    return [asgi(chat.path, copy_scope=False)(chat_completions)]
+    return [asgi(chat.path, copy_scope=False, opt={DOCUMENTED: CHAT_COMPLETIONS})(chat_completions)]
 
 
 @asynccontextmanager
@@ -126,7 +128,11 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         run_jobs(background_jobs(container)),
     ]
     tasks = [asyncio.create_task(work) for work in beside]
-    gateway.metrics.watch(container, gateway.streams)
+    settler.settled = gateway.metrics.settled
+    watch = gateway.metrics.watch
+    watch("streams_open", "Streams to callers that are open.", lambda: gateway.streams.open)
+    watch("requests_running", "Requests that hold credit.", lambda: use_cases.heartbeats().running)
+    watch("settlements_waiting", "Settlements that storage has not taken yet.", lambda: settler.waiting)
     try:
         yield
     finally:

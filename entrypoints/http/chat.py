@@ -92,8 +92,8 @@ class ChatRoute:
             return
         except DomainError as error:
             await self._refuse(exchange, error)
-        except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback reaches a caller
-            log.error("request failed", request_id=exchange.request_id, path=self.path, exc_info=error)
+        except Exception:
+            log.exception("request failed", request_id=exchange.request_id, path=self.path)
             if not exchange.status:
                 await self._refuse(exchange, InternalError())
         finally:
@@ -119,9 +119,7 @@ class ChatRoute:
             return
         await self._run(exchange, caller, request, claim)
 
-    async def _run(
-        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None
-    ) -> None:
+    async def _run(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None) -> None:
         if request.streamed:
             try:
                 await self._stream(exchange, caller, request, ticket)
@@ -138,22 +136,16 @@ class ChatRoute:
                         raise
         else:
             # What was promised to happen once is finished, whether or not its caller still waits.
-            await asyncio.shield(
-                self.chat.detached.spawn(self._whole_once(exchange, caller, request, ticket))
-            )
+            await asyncio.shield(self.chat.detached.spawn(self._whole_once(exchange, caller, request, ticket)))
 
-    async def _whole_once(
-        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket
-    ) -> None:
+    async def _whole_once(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket) -> None:
         try:
             await self._whole(exchange, caller, request, ticket)
         except DomainError:
             await self._give_back(ticket)
             raise
 
-    async def _whole(
-        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None
-    ) -> None:
+    async def _whole(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None) -> None:
         done = await self.chat.whole(caller, request, RequestId(exchange.request_id))
         meter = done.meter
         headers = self._headers(exchange, meter)
@@ -168,9 +160,7 @@ class ChatRoute:
         self.answered(self.path, 200, meter)
         await exchange.answer(200, headers, body)
 
-    async def _stream(
-        self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None
-    ) -> None:
+    async def _stream(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None) -> None:
         with Watch(exchange) as watch:
             stream = EventStream(exchange, watch, self.dialect.KEEP_ALIVE, keeps=ticket is not None)
             stream.headers = [(b"x-request-id", exchange.request_id.encode())]
@@ -207,9 +197,7 @@ class ChatRoute:
             await stream.write(piece)
         if running.cut_short:
             await stream.write(
-                self.dialect.length_stop(
-                    request.model, exchange.request_id, int(self.clock.now().timestamp())
-                )
+                self.dialect.length_stop(request.model, exchange.request_id, int(self.clock.now().timestamp()))
             )
         await stream.finish()
 
@@ -221,9 +209,7 @@ class ChatRoute:
             return self.dialect.stream_with_cost(piece, running.cost), True
         usage = running.produced()
         cost, now_s = running.meter.cost(usage), int(self.clock.now().timestamp())
-        ended = self.dialect.with_usage_before_end(
-            piece, request.model, exchange.request_id, now_s, usage, cost
-        )
+        ended = self.dialect.with_usage_before_end(piece, request.model, exchange.request_id, now_s, usage, cost)
         return (piece, False) if ended is None else (ended, True)
 
     async def _left_or_ended(

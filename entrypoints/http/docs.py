@@ -1,8 +1,8 @@
 """/docs: every route of this gateway as one page, written here from the OpenAPI schema.
 
-The page is plain HTML and loads nothing from anywhere, so that it works offline and under the strictest content
-policy.  Inference routes are raw ASGI, which the framework leaves out of its schema; they describe themselves in
-their handler's `opt`, and are added to it.
+The page is plain HTML and loads nothing from anywhere, so that it works offline and under the strictest
+content policy.  Inference routes are raw ASGI, which the framework leaves out of its schema; they describe
+themselves in their handler's `opt`, and are added to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One request and its answer on raw ASGI: inference routes read and write bytes, and nothing between may buffer them."""
+"""One request and its answer on raw ASGI: inference routes pass bytes on, and nothing between may buffer them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WATCH_AFTER_S: Final = 0.02
 Headers = list[tuple[bytes, bytes]]
 
 
-class CallerGone(Exception):  # noqa: N818 - an event, not an error
+class CallerGone(Exception):
     """The caller closed the connection."""
 
 
@@ -153,9 +153,7 @@ class Watch:
 def encoded(headers: Iterable[tuple[str, str]]) -> Headers:
     """Header pairs for ASGI; a value that could break out of its line is left out."""
     return [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in headers
-        if value.isprintable()
+        (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers if value.isprintable()
     ]
 
 

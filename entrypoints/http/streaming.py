@@ -80,7 +80,7 @@ class EventStream:
         await self._exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _keep(self, data: bytes) -> None:
-        assert self._kept is not None  # noqa: S101
+        assert self._kept is not None
         self._kept_bytes += len(data)
         if self._kept_bytes > KEPT_BYTES_MAX:
             self._kept = None

@@ -32,6 +32,6 @@ async def _repeat(job: Job) -> None:
         try:
             async with asyncio.timeout(job.deadline_s):
                 await job.run()
-        except Exception as error:  # noqa: BLE001 - the worker loop: the next period tries again
+        except Exception as error:
             log.warning("job failed", job=job.name, error=repr(error))
         await asyncio.sleep(job.period_s)

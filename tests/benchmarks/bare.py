@@ -1,4 +1,4 @@
-"""The yardstick: the least that a proxy on the same server and the same HTTP client can do, with no accounting at all."""
+"""The yardstick: the least that a proxy can do on the same server and HTTP client, with no accounting at all."""
 
 from __future__ import annotations
 

@@ -196,10 +196,10 @@ def hold(
     )
 
 
-def extend(hold_id: str, nanos: int, number: int = 1, account_id: AccountId = ANN) -> ExtendHold:
-    return ExtendHold(
-        account_id=account_id, hold_id=HoldId(hold_id), amount=Usd(nanos), number=number, at=NOON
-    )
+def extend(
+    hold_id: str, nanos: int, number: int = 1, account_id: AccountId = ANN, *, at: datetime = NOON
+) -> ExtendHold:
+    return ExtendHold(account_id=account_id, hold_id=HoldId(hold_id), amount=Usd(nanos), number=number, at=at)
 
 
 def renew(hold_id: str, watermark: int, lease_until: datetime = NOON + 2 * HOUR) -> RenewHold:
@@ -223,9 +223,9 @@ def release(hold_id: str, account_id: AccountId = ANN) -> ReleaseHold:
     return ReleaseHold(account_id=account_id, hold_id=HoldId(hold_id), at=NOON)
 
 
-def withdraw(withdrawal_id: str, nanos: int) -> WithdrawCredit:
+def withdraw(withdrawal_id: str, nanos: int, at: datetime = NOON) -> WithdrawCredit:
     return WithdrawCredit(
-        account_id=ANN, withdrawal_id=TransferId(withdrawal_id), amount=Usd(nanos), at=NOON, reason="a test"
+        account_id=ANN, withdrawal_id=TransferId(withdrawal_id), amount=Usd(nanos), at=at, reason="a test"
     )
 
 

@@ -12,7 +12,6 @@ from typing import TypeVar
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
 
 from adapters.memory.repositories import (
     MemoryAccounts,
@@ -137,16 +136,15 @@ async def create_tables(database: Database) -> None:
 
 async def empty_tables(database: Database) -> None:
     async with database.transaction() as connection:
-        await connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+        for table in reversed(metadata.sorted_tables):
+            await connection.execute(table.delete())
 
 
 def account(name: str, email: str | None = None) -> Account:
     return Account(id=AccountId(name), email=email or f"{name}@example.org", created_at=NOON)
 
 
-def key(
-    name: str, owner: str = "ann", *, called: str | None = None, policy: KeyPolicy | None = None
-) -> ApiKey:
+def key(name: str, owner: str = "ann", *, called: str | None = None, policy: KeyPolicy | None = None) -> ApiKey:
     return ApiKey(
         id=KeyId(name),
         account_id=AccountId(owner),
@@ -174,9 +172,7 @@ def price(
     )
 
 
-async def raced(
-    action: Callable[[int], Awaitable[T]], *, refused: type[DomainError] | None = None
-) -> list[T]:
+async def raced(action: Callable[[int], Awaitable[T]], *, refused: type[DomainError] | None = None) -> list[T]:
     """What `action` gave for each number below RACERS, less those refused with this error."""
     lanes = asyncio.Semaphore(LANES)
 

@@ -274,7 +274,7 @@ class OpenAIChatStream:
         return block
 
     def _without_null_usage(self, events_: bytes) -> bytes:
-        """Less the `"usage":null` that vendors add to every chunk because we asked for usage, and the caller did not."""
+        """Less the `"usage":null` that vendors add to every chunk because we, not the caller, asked for usage."""
         return _NULL_USAGE.sub(b"", events_) if b'"usage"' in events_ else events_
 
     def _count(self) -> None:

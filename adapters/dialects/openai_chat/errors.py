@@ -109,9 +109,9 @@ def _kind(status: int | None, code: str, message: str) -> FaultKind:  # noqa: PL
         return _BY_STATUS[status]
     if "invalid_api_key" in code or "incorrect api key" in message:
         return FaultKind.CREDENTIAL_REJECTED
-    if 300 <= status < 400:  # noqa: PLR2004 - a redirect is never followed: the credential goes nowhere else
+    if 300 <= status < 400:
         return FaultKind.SERVER_ERROR
-    return FaultKind.REFUSED if 400 <= status < 500 else FaultKind.SERVER_ERROR  # noqa: PLR2004
+    return FaultKind.REFUSED if 400 <= status < 500 else FaultKind.SERVER_ERROR
 
 
 def _is_about_context(code: str, message: str) -> bool:

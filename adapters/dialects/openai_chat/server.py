@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions as our callers speak it: reading their requests, writing the gateway's own parts of answers."""
+"""OpenAI Chat Completions as our callers speak it: reading requests, writing the gateway's own parts of answers."""
 
 from __future__ import annotations
 
@@ -169,12 +169,10 @@ def with_cost(answer: bytes, cost: Usd) -> bytes:
 
 def stream_with_cost(events: bytes, cost: Usd) -> bytes:
     """Whole events of which the last usage object gets `cost`; nothing else changes."""
-    found = None
-    for found in _USAGE_OBJECT.finditer(events):
-        pass
-    if found is None:
+    found = list(_USAGE_OBJECT.finditer(events))
+    if not found:
         return events
-    start = found.end() - 1
+    start = found[-1].end() - 1
     try:
         _, end = _object_at(events, start)
         return events[:start] + _costed(events[start:end], cost) + events[end:]
@@ -218,10 +216,10 @@ def length_stop(model: str, request_id: str, created_s: int) -> bytes:
     return data_event(msgspec.json.encode(chunk)) + DONE
 
 
-def with_usage_before_end(  # noqa: PLR0913 - the fields of one frame
+def with_usage_before_end(
     piece: bytes, model: str, request_id: str, created_s: int, usage: Usage, cost: Usd
 ) -> bytes | None:
-    """The end of a stream with our own usage frame before it, marked as estimated; None where `piece` is not the end."""
+    """The end of a stream with a usage frame of our own, marked as estimated; None where `piece` is not the end."""
     end = piece.rfind(DONE)
     if end < 0:
         return None
