@@ -95,6 +95,14 @@ class ModelNotFound(NotFound):
     param = "model"
 
 
+class UnknownVendor(NotFound):
+    code = "vendor_not_found"
+    param = "vendor"
+
+    def __init__(self, vendor: str, known: Iterable[str]) -> None:
+        super().__init__(f"No vendor {vendor!r} is set up here; there are {', '.join(sorted(known))}.")
+
+
 class Catalog:
     """All models at one moment."""
 

@@ -6,6 +6,7 @@ costs a customer at most one nano-dollar per charge and keeps a priced answer fr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -19,6 +20,8 @@ from domain.usage import Usage
 UNITS_PER_RATE = 1_000_000
 RATE_MAX = 100_000 * NANOS_PER_USD
 """No million tokens costs more; a list that says so counts in another unit."""
+FAR_FACTOR = 3
+"""Further than this from what others ask, a price is more likely a slip than meant."""
 UNIT_RATE_MAX = 10 * UNITS_PER_RATE * NANOS_PER_USD
 """The same for images, searches and what else is counted by the piece: at most $10 each."""
 MARKUP_ONE_PPM = 1_000_000
@@ -122,6 +125,16 @@ class Price(Struct, frozen=True, kw_only=True):
             return None
         left = credit.nanos * UNITS_PER_RATE * MARKUP_ONE_PPM - _exact(rates, spent) * markup_ppm
         return max(0, left // rate)
+
+
+def far_from_others(rate: int, others: Sequence[int]) -> int | None:
+    """The median of what others ask where `rate` is more than three times away from it, else None."""
+    known = sorted(other for other in others if other > 0)
+    if not known:
+        return None
+    # Of an even number the lower middle one: a whole number that somebody really asks.
+    median = known[(len(known) - 1) // 2]
+    return median if rate > FAR_FACTOR * median or FAR_FACTOR * rate < median else None
 
 
 def usd_per_unit(rate: int, markup_ppm: int = MARKUP_ONE_PPM) -> str:

@@ -10,12 +10,12 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from adapters.catalog.live import LiveCatalog
-from adapters.memory.health import MemoryHealthBoard
-from application.catalog import ListModels, RefreshCatalog, SetPrice
 from dependency_injector import containers, providers
 
+from adapters.catalog.genai import GenaiPrices
+from adapters.catalog.live import LiveCatalog
 from adapters.dialects.openai_chat import server as openai_chat
+from adapters.memory.health import MemoryHealthBoard
 from adapters.memory.limiter import MemoryLimiter
 from adapters.sql.accounts import SqlAccounts
 from adapters.sql.catalog_entries import SqlCatalogEntries
@@ -30,13 +30,15 @@ from adapters.system.ids import TimeOrderedIds
 from adapters.transport.http import VendorHttp
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
 from adapters.vendors.register import OPENAI_COMPATIBLE
+from adapters.vendors.sandbox import MODELS as SANDBOX_MODELS
 from adapters.vendors.sandbox import SandboxVendor
 from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
 from application.bootstrap import PLAY_CREDIT, Bootstrap
+from application.catalog import ListModels, RefreshCatalog, SetPrice
 from application.credits import AdjustCredit, GrantCredit, ListTransactions, ShowBalance
 from application.generations import ShowGeneration
 from application.inference.admission import Admission
-from application.inference.chat import CompleteChat, DetachedWork
+from application.inference.chat import TOTAL_S, CompleteChat, DetachedWork
 from application.inference.failover import Failover, RetryBudget
 from application.inference.heartbeats import Heartbeats
 from application.inference.once import OncePerKey
@@ -46,6 +48,7 @@ from application.keys import Authenticate, ChangeKey, IssueKey, ListKeys, Revoke
 from application.revisions import WatchRevisions
 from application.settlements import ShowSettlements
 from application.sweeping import ExpireCredit, ForgetOutcomes, SweepHolds
+from domain.catalog import AbortPolicy
 from domain.ids import VendorSlug
 from domain.inference.holds import HoldPolicy
 from domain.keys import KeyRing
@@ -54,6 +57,8 @@ from domain.ports.clock import Clock
 from domain.ports.vendors import ChatVendor, ModelLister
 from entrypoints.settings import Environment, Settings
 
+CLAIM_LEASE = timedelta(seconds=TOTAL_S + 300)
+"""A claim of an idempotency key outlives the longest request, so that no second one can take it over meanwhile."""
 VENDOR_NAMES: Mapping[str, tuple[str, ...]] = {vendor.slug: () for vendor in OPENAI_COMPATIBLE}
 """The register's slugs, for the settings; each with further names of its key."""
 
@@ -64,8 +69,7 @@ class Vendors:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.chat: dict[VendorSlug, ChatVendor] = {SandboxVendor.slug: SandboxVendor(clock)}
         self.listers: list[ModelLister] = []
-        self.declared: dict[VendorSlug, tuple[str, ...]] = {}
-        """Models that the operator named, of vendors whose own list cannot be asked for."""
+        self.abort_policies: dict[VendorSlug, AbortPolicy] = {SandboxVendor.slug: SandboxVendor.abort_policy}
         self._sessions: list[VendorHttp] = []
         for vendor in OPENAI_COMPATIBLE:
             if access := settings.vendors.get(vendor.slug):
@@ -73,20 +77,27 @@ class Vendors:
                 self._add(settings, vendor, base_url, access.api_key.text)
         for further in settings.further_vendors:
             vendor = OpenAICompatible(slug=further.slug, base_url=further.base_url)
-            self._add(settings, vendor, further.base_url, further.api_key.text if further.api_key else "")
-            if further.models:
-                self.declared[VendorSlug(further.slug)] = further.models
+            key = further.api_key.text if further.api_key else ""
+            self._add(settings, vendor, further.base_url, key, further.models)
 
     async def close(self) -> None:
         for session in self._sessions:
             await session.close()
 
-    def _add(self, settings: Settings, vendor: OpenAICompatible, base_url: str, api_key: str) -> None:
+    def _add(
+        self,
+        settings: Settings,
+        vendor: OpenAICompatible,
+        base_url: str,
+        api_key: str,
+        declared: tuple[str, ...] = (),
+    ) -> None:
         http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=(api_key,))
         slug = VendorSlug(vendor.slug)
-        adapter = OpenAICompatibleVendor(vendor, base_url, api_key, http)
+        adapter = OpenAICompatibleVendor(vendor, base_url, api_key, http, declared)
         self.chat[slug] = adapter
         self.listers.append(adapter)
+        self.abort_policies[slug] = adapter.abort_policy
         self._sessions.append(http)
 
 
@@ -98,6 +109,10 @@ def _play_credit(settings: Settings) -> Usd:
     """Credit to try the embedded gateway with; nobody gets any on a server."""
     embedded = settings.storage.embedded and settings.environment is Environment.DEVELOPMENT
     return PLAY_CREDIT if embedded else ZERO
+
+
+def _markups(settings: Settings, vendors: Vendors) -> Mapping[VendorSlug, int]:
+    return dict.fromkeys(vendors.abort_policies, settings.inference.markup_ppm)
 
 
 def _policy(settings: Settings) -> HoldPolicy:
@@ -137,12 +152,14 @@ class Adapters(containers.DeclarativeContainer):
     vendors = providers.Singleton(Vendors, settings, clock)
     catalog = providers.Singleton(
         LiveCatalog,
+        static=providers.Object(SANDBOX_MODELS),
+        vendors=vendors.provided.abort_policies,
         listers=vendors.provided.listers,
-        declared=vendors.provided.declared,
         entries=catalog_entries,
         prices=prices,
+        library=providers.Singleton(GenaiPrices),
         clock=clock,
-        markup_ppm=settings.provided.inference.markup_ppm,
+        markups_ppm=providers.Callable(_markups, settings, vendors),
     )
 
 
@@ -193,7 +210,7 @@ class UseCases(containers.DeclarativeContainer):
         OncePerKey,
         store=adapters.idempotency,
         clock=adapters.clock,
-        lease=settings.provided.inference.hold_lease,
+        lease=providers.Object(CLAIM_LEASE),
         keep=settings.provided.inference.idempotency,
     )
 

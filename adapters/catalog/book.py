@@ -34,43 +34,64 @@ class Sources(Struct, frozen=True, kw_only=True):
     vendors: Mapping[VendorSlug, AbortPolicy] = {}
     """The vendors that are on."""
     listed: Mapping[VendorSlug, Sequence[ListedModel]] = {}
-    operator: Sequence[Price] = ()
+    declared: Mapping[VendorSlug, Sequence[str]] = {}
+    """Models that the operator named, of vendors whose own list cannot be asked for."""
+    prices: Sequence[Price] = ()
+    """The stored ones, of which the operator's count."""
     library: Mapping[Pair, Quote] = {}
     names: Mapping[Pair, ModelId] = {}
     """Canonical ids of models whose own name does not tell."""
-    markups_ppm: Mapping[VendorSlug, int] = {}
+    markup_ppm: int = MARKUP_ONE_PPM
+
+    @property
+    def by_operator(self) -> Mapping[tuple[VendorSlug, ModelId], Price]:
+        operators = (price for price in self.prices if price.source is PriceSource.OPERATOR)
+        return {(price.vendor, price.model): price for price in operators}
+
+    def rows(self, vendor: VendorSlug) -> Sequence[ListedModel]:
+        """What a vendor serves: what the operator named, else its own list, else what the operator has priced."""
+        if declared := self.declared.get(vendor):
+            return [ListedModel(vendor_model=name) for name in declared]
+        listed = self.listed.get(vendor)
+        if listed is not None:
+            return listed
+        spelt = {model: vendor_model for (at, vendor_model), model in self.names.items() if at == vendor}
+        return [
+            ListedModel(vendor_model=spelt.get(model) or model.removeprefix(f"{vendor}/"))
+            for at, model in self.by_operator
+            if at == vendor
+        ]
+
+    def canonical(self, vendor: VendorSlug, vendor_model: str) -> ModelId:
+        return self.names.get((vendor, vendor_model)) or canonical_id(vendor, vendor_model)
 
 
 def build_catalog(sources: Sources, at: datetime, version: int = 0) -> Catalog:
     """The catalogue of this moment; `at` is when prices from lists count as found."""
-    by_operator = {
-        (price.vendor, price.model): price for price in sources.operator if price.source is PriceSource.OPERATOR
-    }
+    by_operator = sources.by_operator
     drafts: dict[ModelId, _Draft] = {}
     for model in sources.static:
         offers = [
             replace(
                 offer,
                 price=_believed(by_operator.get((offer.vendor, model.id))) or offer.price,
-                markup_ppm=sources.markups_ppm.get(offer.vendor, offer.markup_ppm),
+                markup_ppm=sources.markup_ppm,
             )
             for offer in model.offers
         ]
         drafts[model.id] = _Draft(model, offers)
-    for vendor, policy in sources.vendors.items():
-        markup_ppm = sources.markups_ppm.get(vendor, MARKUP_ONE_PPM)
-        listed = sources.listed.get(vendor)
-        if listed is None:
-            listed = _priced_only(vendor, by_operator, sources.names)
-        for row in {row.vendor_model: row for row in reversed(listed)}.values():
-            model_id = sources.names.get((vendor, row.vendor_model)) or canonical_id(vendor, row.vendor_model)
+    static = {offer.vendor for model in sources.static for offer in model.offers}
+    for vendor in sources.vendors.keys() - static:
+        policy = sources.vendors[vendor]
+        for row in {row.vendor_model: row for row in reversed(sources.rows(vendor))}.values():
+            model_id = sources.canonical(vendor, row.vendor_model)
+            price = _believed(by_operator.get((vendor, model_id)))
             offer = Offer(
                 vendor=vendor,
                 model=model_id,
                 vendor_model=row.vendor_model,
-                price=_believed(by_operator.get((vendor, model_id)))
-                or _automatic(vendor, model_id, row, sources.library, at),
-                markup_ppm=markup_ppm,
+                price=price or _automatic(vendor, model_id, row, sources.library, at),
+                markup_ppm=sources.markup_ppm,
                 context_length=row.context_length,
                 output_max=row.output_max,
                 capabilities=row.capabilities,
@@ -80,10 +101,19 @@ def build_catalog(sources: Sources, at: datetime, version: int = 0) -> Catalog:
             if draft is None:
                 draft = drafts[model_id] = _Draft(Model(id=model_id, name="", offers=()), [])
             draft.add(offer, row)
-    static = {offer.vendor for model in sources.static for offer in model.offers}
-    return Catalog(
-        (draft.model() for draft in drafts.values()), vendors=static | sources.vendors.keys(), version=version
-    )
+    models = sorted((draft.model() for draft in drafts.values()), key=lambda model: model.id)
+    return Catalog(models, vendors=static | sources.vendors.keys(), version=version)
+
+
+def unpriced(sources: Sources) -> set[Pair]:
+    """The offers for which only the library could have a price."""
+    by_operator = sources.by_operator
+    return {
+        (vendor, row.vendor_model)
+        for vendor in sources.vendors
+        for row in sources.rows(vendor)
+        if row.rates is None and (vendor, sources.canonical(vendor, row.vendor_model)) not in by_operator
+    }
 
 
 def canonical_id(vendor: VendorSlug, vendor_model: str) -> ModelId:
@@ -92,19 +122,6 @@ def canonical_id(vendor: VendorSlug, vendor_model: str) -> ModelId:
     if slash and author and slug and "/" not in slug:
         return ModelId(vendor_model)
     return ModelId(f"{vendor}/{vendor_model}")
-
-
-def unpriced(sources: Sources) -> set[Pair]:
-    """The offers for which only the library could have a price."""
-    by_operator = {(price.vendor, price.model) for price in sources.operator}
-    return {
-        (vendor, row.vendor_model)
-        for vendor in sources.vendors
-        for row in sources.listed.get(vendor, ())
-        if row.rates is None
-        and (vendor, sources.names.get((vendor, row.vendor_model)) or canonical_id(vendor, row.vendor_model))
-        not in by_operator
-    }
 
 
 class _Draft:
@@ -128,18 +145,6 @@ class _Draft:
             created = datetime.fromtimestamp(self._created_s, UTC)
         name = self._name or self._first.id.rpartition("/")[2]
         return replace(self._first, name=name, offers=tuple(self._offers), created=created)
-
-
-def _priced_only(
-    vendor: VendorSlug, by_operator: Mapping[tuple[VendorSlug, ModelId], Price], names: Mapping[Pair, ModelId]
-) -> list[ListedModel]:
-    """The models of a vendor that never listed any: those that the operator has priced."""
-    spelt = {model: vendor_model for (at, vendor_model), model in names.items() if at == vendor}
-    return [
-        ListedModel(vendor_model=spelt.get(model) or model.removeprefix(f"{vendor}/"))
-        for at, model in by_operator
-        if at == vendor
-    ]
 
 
 def _automatic(
@@ -174,8 +179,6 @@ def _believed(price: Price | None) -> Price | None:
     return price
 
 
-def _price_id(
-    vendor: VendorSlug, model: ModelId, source: PriceSource, rates: Rates, tiers: Iterable[Tier]
-) -> PriceId:
+def _price_id(vendor: VendorSlug, model: ModelId, source: PriceSource, rates: Rates, tiers: Iterable[Tier]) -> PriceId:
     content = msgspec.json.encode((vendor, model, rates, tuple(tiers)))
     return PriceId(f"{source}:{blake2b(content, digest_size=16).hexdigest()}")

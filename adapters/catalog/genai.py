@@ -100,16 +100,19 @@ class GenaiPrices:
             return {}
         # No credential of ours is the library's business.
         environ = {name: value for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if (value := os.environ.get(name))}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            __name__,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-            env=environ,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "adapters.catalog.genai",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=Path(__file__).parents[2],
+                env=environ,
+            )
+        except OSError as error:
+            raise LookupFailed(f"no process can be started for genai-prices: {error}") from None
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_S):
                 written, complaint = await process.communicate(msgspec.json.encode(list(pairs)))

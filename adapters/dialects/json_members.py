@@ -25,7 +25,6 @@ _OPENING = re.compile(rb"[ \t\n\r]*\{[ \t\n\r]*")
 _LABEL = re.compile(rb'("(?:[^"\\]++|\\.)*+")[ \t\n\r]*:[ \t\n\r]*')
 _SEPARATOR = re.compile(rb"[ \t\n\r]*(?:,[ \t\n\r]*|(\}))")
 
-
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 _Patch: TypeAlias = tuple[int, int, bytes]

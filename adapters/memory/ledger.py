@@ -141,6 +141,4 @@ def _balance(kind: Kind) -> str | None:
 
 def _difference(account_id: AccountId, what: str, stored: Usd, recomputed: int) -> Iterator[Difference]:
     if stored.nanos != recomputed:
-        yield Difference(
-            account_id=account_id, what=what, stored_nanos=stored.nanos, recomputed_nanos=recomputed
-        )
+        yield Difference(account_id=account_id, what=what, stored_nanos=stored.nanos, recomputed_nanos=recomputed)

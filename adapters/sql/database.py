@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from domain.errors import StorageUnavailable
+from domain.errors import InvalidRequest, StorageUnavailable
 
 BUSY_TIMEOUT_MS = 5_000
 POOL_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 2_000
+UNSTORABLE = (DataError, UnicodeEncodeError, OverflowError)
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -104,7 +105,10 @@ class Database:
 
 
 class storage_errors:  # noqa: N801 - a context manager, used like contextlib's
-    """Turn drivers' exceptions into StorageUnavailable; broken constraints pass, as they concern the repositories."""
+    """Turn drivers' exceptions into our own; broken constraints pass, as they concern the repositories.
+
+    What the driver cannot even write (NUL, half a surrogate pair, a number too large) is the caller's mistake.
+    """
 
     def __enter__(self) -> None:
         return None
@@ -112,7 +116,7 @@ class storage_errors:  # noqa: N801 - a context manager, used like contextlib's
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if isinstance(error, IntegrityError):
             return
+        if isinstance(error, UNSTORABLE):
+            raise InvalidRequest("A text has characters, or a number a size, that cannot be stored.") from error
         if isinstance(error, PoolTimeout | OSError | DBAPIError) and not isinstance(error, StorageUnavailable):
             raise StorageUnavailable("Storage does not answer. Nothing was charged; try again shortly.") from error
-        if isinstance(error, SQLAlchemyError):
-            return

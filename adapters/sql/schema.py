@@ -44,7 +44,7 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name == "postgresql":
-            return value  # type: ignore[no-any-return]
+            return value
         return to_micros(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:

@@ -30,7 +30,9 @@ class EventSplitter:
     """Turns the chunks of one stream, cut anywhere, into chunks of whole events."""
 
     def __init__(
-        self, event_bytes_max: int = EVENT_BYTES_MAX, stream_bytes_max: int = STREAM_BYTES_MAX
+        self,
+        event_bytes_max: int = EVENT_BYTES_MAX,
+        stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         self._event_bytes_max = event_bytes_max
         self._stream_bytes_left = stream_bytes_max

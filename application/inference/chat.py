@@ -24,6 +24,8 @@ from domain.ports.clock import Clock
 from domain.ports.vendors import ChatAnswer
 from domain.usage import Outcome, Usage
 
+TOTAL_S: Final = 3_600.0
+"""The longest that a stream may run."""
 CHECK_AFTER_BYTES: Final = 8 * 1024
 """When a stream's hold is first compared with what it produced; the further from its end, the later the next time."""
 
@@ -132,7 +134,9 @@ class RunningStream:
         self._rest = opened.rest
         self._first = opened.first
         self._last_event = chat.clock.monotonic()
-        self._silent = False
+        self._started = self._last_event
+        self._given_up = ""
+        """Why we hung up on the vendor."""
         meter.progress = opened.stream.produced_tokens
         chat.heartbeats.watch(self)
 
@@ -166,7 +170,7 @@ class RunningStream:
                             CHECK_AFTER_BYTES, passed * left_percent // (2 * max(1, meter.used_percent))
                         )
         except VendorFault as raised:
-            fault = VendorFault(FaultKind.IDLE_TIMEOUT, "it fell silent") if self._silent else raised
+            fault = VendorFault(FaultKind.IDLE_TIMEOUT, self._given_up) if self._given_up else raised
             chat.health.failed(self.offer, fault)
             self.close(Outcome.BROKEN_OFF)
             raise told(fault, self.offer.vendor) from fault
@@ -202,8 +206,12 @@ class RunningStream:
         meter.end(outcome, stream.usage, produced_tokens=produced, finish_reason=finish_reason, abort_policy=named)
 
     def beat(self, period_s: float) -> None:
-        if self._chat.clock.monotonic() - self._last_event > self._chat.idle.total_seconds():
-            self._silent = True
+        now = self._chat.clock.monotonic()
+        if now - self._last_event > self._chat.idle.total_seconds():
+            self._given_up = "it fell silent"
+        elif now - self._started > TOTAL_S:
+            self._given_up = f"its answer took longer than {TOTAL_S:g} s"
+        if self._given_up:
             self._stream.close()
         self.meter.beat(period_s)
 

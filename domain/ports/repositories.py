@@ -94,6 +94,17 @@ class Prices(Protocol):
         ...
 
 
+class PriceVersions(Protocol):
+    """Where versions are kept that no operator set: from vendors' lists, the library and the sandbox."""
+
+    async def record(self, prices: Sequence[Price]) -> None:
+        """Keep them, so that charges made by them can be rated again; those whose id is known are skipped.
+
+        `Prices.current` does not answer with them.  Bumps nothing.
+        """
+        ...
+
+
 class CatalogEntries(Protocol):
     """The last good models list of every vendor, so that a restart does not begin empty."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from litestar import Litestar, asgi
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
+from litestar.enums import ScopeType
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -119,7 +120,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
     use_cases, adapters = container.use_cases, container.adapters
     ledger, settler, catalog = adapters.ledger(), use_cases.settler(), adapters.catalog()
     await ledger.open()
-    await catalog.reload()
+    await catalog.load()
     beside = [
         use_cases.heartbeats().run(),
         gateway.streams.run(),
@@ -162,7 +163,7 @@ def _edge(litestar: ASGIApp, identified: ASGIApp, own_ids: frozenset[str]) -> AS
     """Routes that make their request's id themselves are spared a layer around every chunk that they send."""
 
     async def edge(scope: Scope, receive: Receive, send: Send) -> None:
-        app = litestar if scope["type"] == "http" and scope["path"] in own_ids else identified
+        app = litestar if scope["type"] == ScopeType.HTTP and scope["path"] in own_ids else identified
         await app(scope, receive, send)
 
     return edge

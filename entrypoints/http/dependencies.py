@@ -27,7 +27,7 @@ def handler_dependencies(container: Container, further: Mapping[str, object]) ->
 
 def _recipe(provider: Provider[Any]) -> Callable[[], object]:
     # The framework reads a dependency's signature, and a provider object has none.
-    return lambda: provider()
+    return lambda: provider()  # noqa: PLW0108
 
 
 def _always(value: object) -> Callable[[], object]:

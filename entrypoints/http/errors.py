@@ -163,9 +163,15 @@ def tell_unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
     return Response(body, status_code=SERVER_ERROR, media_type="application/json")
 
 
+def tell_too_deep(request: AnyRequest, _: RecursionError) -> Response[bytes]:
+    """The one way to exhaust the stack here is a body nested thousands of levels deep."""
+    return tell_refusal(request, InvalidRequest("The body of this request is nested too deeply."))
+
+
 EXCEPTION_HANDLERS: Final[ExceptionHandlersMap] = {
     DomainError: tell_refusal,
     HTTPException: tell_http,
+    RecursionError: tell_too_deep,
     Exception: tell_unexpected,
 }
 
@@ -208,5 +214,7 @@ def _invalid(error: HTTPException) -> InvalidRequest:
             return InvalidRequest(f"{match[1]!r} {said}.", param=match[1])
     if match := _PATH.search(text):
         field = match[1] or field
+    # "data" is the framework's word for the whole body.
+    field = "" if field == "data" else field
     plain = text.partition(" - at ")[0].rstrip(".")
     return InvalidRequest(f"{field}: {plain}." if field else f"{plain}.", param=field or None)

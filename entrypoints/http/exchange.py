@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 
 from domain.errors import InvalidRequest, TooLarge
 from entrypoints.http.errors import MethodNotAllowed
@@ -34,6 +34,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self.scope = scope
+        self.method: str = cast("HTTPScope", scope)["method"]
         self.request_id = request_id
         self.send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -47,8 +48,8 @@ class Exchange:
 
     async def body(self) -> bytes:
         """The whole body.  Raises TooLarge, InvalidRequest, CallerGone."""
-        if self.scope["method"] != "POST":
-            raise MethodNotAllowed(f"{self.scope['method']} is not allowed here; use POST.")
+        if self.method != "POST":
+            raise MethodNotAllowed(f"{self.method} is not allowed here; use POST.")
         encoding = self.headers.get(b"content-encoding", b"identity")
         if encoding.strip().lower() not in (b"", b"identity"):
             raise UnsupportedEncoding("A compressed request body is not accepted; send it plain.")

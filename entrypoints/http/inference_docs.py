@@ -12,7 +12,8 @@ _GATEWAY_FIELDS: Final[dict[str, Any]] = {
     },
     "provider": {
         "type": "object",
-        "description": "Which vendors may serve: order, only, ignore, allow_fallbacks, sort (price, latency, throughput).",
+        "description": "Which vendors may serve: order, only, ignore, allow_fallbacks, sort by price, latency "
+        "or throughput.",
     },
     "session_id": {"type": "string", "description": "Groups the requests of one conversation."},
     "max_cost_usd": {

@@ -37,9 +37,7 @@ trees = st.recursive(
 )
 written_values = st.one_of(
     st.builds(json.dumps, trees, ensure_ascii=st.booleans(), indent=st.sampled_from([None, 1])),
-    st.sampled_from(
-        ["1", "12", "-0.0", "1E+2", "0.10", "1e999", "123456789012345678901234567890", '"\\u0061"']
-    ),
+    st.sampled_from(["1", "12", "-0.0", "1E+2", "0.10", "1e999", "12345678901234567890", '"\\u0061"']),
 )
 """JSON values as text, among them some that decoding and encoding again would spell differently."""
 
@@ -113,7 +111,8 @@ def test_members_are_found_by_name_with_exactly_their_bytes(written: Written) ->
 @settings(max_examples=500)
 @given(st.data(), objects())
 def test_an_edit_changes_what_it_names_and_keeps_every_other_byte(
-    data: st.DataObject, written: Written
+    data: st.DataObject,
+    written: Written,
 ) -> None:
     present = st.sampled_from([*written.parts, "never there"])
     remove = data.draw(st.frozensets(present))
@@ -128,9 +127,8 @@ def test_an_edit_changes_what_it_names_and_keeps_every_other_byte(
     kept = {name: part for name, part in written.parts.items() if name not in remove}
     for name, value in replace.items():
         kept[name].value = value
-    kept |= {
-        name: Part(",", json.dumps(name, ensure_ascii=False) + ":", value) for name, value in add.items()
-    }
+    for name, value in add.items():
+        kept[name] = Part(",", json.dumps(name, ensure_ascii=False) + ":", value)
     assert after == Written(written.head, kept, written.tail).body
     assert plain(after) == [(name, plain(part.value.encode())) for name, part in kept.items()]
 

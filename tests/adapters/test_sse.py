@@ -112,7 +112,9 @@ def test_every_pair_of_cuts_gives_the_same_events(line_end: bytes) -> None:
 @pytest.mark.parametrize("line_end", LINE_ENDS)
 @given(st.lists(st.sampled_from([b"data: x", b": c", b"event: e\ndata: y"]), max_size=6), st.integers(1, 9))
 def test_an_event_is_handed_out_as_soon_as_it_is_whole(
-    line_end: bytes, blocks: list[bytes], step: int
+    line_end: bytes,
+    blocks: list[bytes],
+    step: int,
 ) -> None:
     stream = b"".join(block.replace(b"\n", line_end) + line_end * 2 for block in blocks)
     blank = line_end * 2

@@ -212,9 +212,7 @@ def renew(hold_id: str, watermark: int, lease_until: datetime = NOON + 2 * HOUR)
     )
 
 
-def settle(
-    hold_id: str, nanos: int, account_id: AccountId = ANN, *, at: datetime = NOON, loss: int = 0
-) -> SettleHold:
+def settle(hold_id: str, nanos: int, account_id: AccountId = ANN, *, at: datetime = NOON, loss: int = 0) -> SettleHold:
     outcome = record(hold_id, nanos, account_id, loss=Usd(loss))
     return SettleHold(account_id=account_id, hold_id=HoldId(hold_id), record=outcome, at=at)
 
@@ -231,9 +229,7 @@ def withdraw(withdrawal_id: str, nanos: int, at: datetime = NOON) -> WithdrawCre
 
 def refund(refund_id: str, lot_id: str, nanos: int | None = None) -> RefundLot:
     amount = None if nanos is None else Usd(nanos)
-    return RefundLot(
-        account_id=ANN, refund_id=TransferId(refund_id), lot_id=LotId(lot_id), amount=amount, at=NOON
-    )
+    return RefundLot(account_id=ANN, refund_id=TransferId(refund_id), lot_id=LotId(lot_id), amount=amount, at=NOON)
 
 
 async def outcomes(*answers: Awaitable[Any]) -> Counter[str]:

@@ -230,9 +230,7 @@ async def test_a_heartbeat_moves_the_lease_and_the_watermark(ledger: Ledger) -> 
     await ledger.submit(heartbeat)
     assert await ledger.overdue_holds(NOON + 5 * HOUR, 10) == []
     (overdue,) = await ledger.overdue_holds(NOON + 6 * HOUR, 10)
-    assert overdue == replace(
-        opened.hold, lease_until=NOON + 5 * HOUR, watermark=Usd(120), record=heartbeat.record
-    )
+    assert overdue == replace(opened.hold, lease_until=NOON + 5 * HOUR, watermark=Usd(120), record=heartbeat.record)
     extended = await ledger.submit(extend("h", 50))
     assert extended.hold.record == heartbeat.record
 

@@ -107,9 +107,7 @@ class Model:
         return sum(lot.free for lot in self.live())
 
     def live(self) -> list[ModelLot]:
-        return sorted(
-            (lot for lot in self.lots.values() if lot.expires > self.hours), key=lambda lot: lot.place
-        )
+        return sorted((lot for lot in self.lots.values() if lot.expires > self.hours), key=lambda lot: lot.place)
 
     def hold(self, amount: int) -> list[tuple[ModelLot, int]]:
         parts = self.taken(amount)
@@ -260,9 +258,7 @@ class CreditMachine(RuleBasedStateMachine):
         amount = min(spendable, wanted + surplus)
         assert self.ask(operation).hold.amount == Usd(amount)
         self.refuses(AlreadyBooked, operation)
-        self.model.holds[hold_id] = ModelHold(
-            self.model.hours, self.model.hours + LEASE_HOURS, self.model.hold(amount)
-        )
+        self.model.holds[hold_id] = ModelHold(self.model.hours, self.model.hours + LEASE_HOURS, self.model.hold(amount))
         return hold_id
 
     @rule(hold_id=holds, amount=amounts)

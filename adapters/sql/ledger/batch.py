@@ -118,14 +118,10 @@ def apply_all(books: Books, operations: Sequence[Operation]) -> list[Outcome]:
     return outcomes
 
 
-def changes_of(
-    books: Books, operations: Sequence[Operation], outcomes: Sequence[Outcome], rows: Rows
-) -> Changes:
+def changes_of(books: Books, operations: Sequence[Operation], outcomes: Sequence[Outcome], rows: Rows) -> Changes:
     opened, changed, ended = _hold_rows(books, outcomes, rows)
     return Changes(
-        accounts=[
-            rows.account_row(books.accounts[account_id]) for account_id in sorted(books.touched_accounts)
-        ],
+        accounts=[rows.account_row(books.accounts[account_id]) for account_id in sorted(books.touched_accounts)],
         opened=opened,
         changed=changed,
         ended=ended,
@@ -140,9 +136,7 @@ def changes_of(
     )
 
 
-def _hold_rows(
-    books: Books, outcomes: Sequence[Outcome], rows: Rows
-) -> tuple[list[Row], list[Row], list[Row]]:
+def _hold_rows(books: Books, outcomes: Sequence[Outcome], rows: Rows) -> tuple[list[Row], list[Row], list[Row]]:
     ends = _ends(books)
     opened: list[Row] = []
     changed: list[Row] = []
@@ -154,11 +148,7 @@ def _hold_rows(
             changed.append(rows.changed_row(books.holds[hold_id]))
     if books.opened:
         # A hold can be opened and ended by one batch: then only its results still know it.
-        seen = {
-            outcome.hold.id: outcome.hold
-            for outcome in outcomes
-            if isinstance(outcome, HoldOpened | HoldExtended)
-        }
+        seen = {outcome.hold.id: outcome.hold for outcome in outcomes if isinstance(outcome, HoldOpened | HoldExtended)}
         for hold_id in books.opened:
             state, at = ends.get(hold_id, ("open", None))
             opened.append(rows.opened_row(books.holds.get(hold_id) or seen[hold_id], state, at))

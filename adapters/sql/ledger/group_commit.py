@@ -75,9 +75,7 @@ class SqlLedger:
         if self._closing or self._worker is None:
             answer.set_exception(StorageUnavailable("The ledger is closed. Nothing was charged."))
         elif len(self._waiting) >= QUEUE_MAX:
-            answer.set_exception(
-                StorageUnavailable("Storage is too busy. Nothing was charged; try again shortly.")
-            )
+            answer.set_exception(StorageUnavailable("Storage is too busy. Nothing was charged; try again shortly."))
         else:
             self._waiting.append((operation, answer))
             self._submitted += 1

@@ -85,9 +85,7 @@ class LedgerReads:
             .limit(limit)
         )
         if before is not None:
-            query = query.where(
-                tuple_(transfer.at, transfer.id) < _place_of(account_id, before).scalar_subquery()
-            )
+            query = query.where(tuple_(transfer.at, transfer.id) < _place_of(account_id, before).scalar_subquery())
         async with self._database.reading() as connection:
             return [self._rows.transfer_of(tuple(row)) for row in await connection.execute(query)]
 

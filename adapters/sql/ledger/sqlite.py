@@ -142,9 +142,7 @@ class SqliteStore:
             for row in connection.execute(METERS, (_json(list(keys)),)):
                 books.meters[KeyId(row[0])] = self._rows.meter_of(row)
         if named.derived:
-            books.booked.update(
-                TransferId(row[0]) for row in connection.execute(BOOKED, (_json(named.derived),))
-            )
+            books.booked.update(TransferId(row[0]) for row in connection.execute(BOOKED, (_json(named.derived),)))
         return books
 
 

@@ -29,9 +29,7 @@ credit_accounts = Table(
     Column("removed", BigInteger, nullable=False),
     Column("lots", Text, nullable=False),
     Column("next_expiry", Instant),
-    CheckConstraint(
-        "funded >= 0 AND free >= 0 AND held >= 0 AND charged >= 0 AND removed >= 0", name="not_negative"
-    ),
+    CheckConstraint("funded >= 0 AND free >= 0 AND held >= 0 AND charged >= 0 AND removed >= 0", name="not_negative"),
     CheckConstraint("funded = free + held + charged + removed", name="adds_up"),
     Index(None, "next_expiry"),
     postgresql_with=HOT_ROWS,
