@@ -34,13 +34,13 @@ _MODALITIES: Final[Mapping[Capability, str]] = {
 }
 
 
-class Architecture(Struct, frozen=True, kw_only=True):
+class Architecture(Struct, frozen=True, kw_only=True, gc=False):
     modality: str
     input_modalities: tuple[str, ...]
     output_modalities: tuple[str, ...] = ("text",)
 
 
-class Pricing(Struct, frozen=True, kw_only=True):
+class Pricing(Struct, frozen=True, kw_only=True, gc=False):
     """What callers pay, in USD per token, request, image or search: decimal strings."""
 
     prompt: str
@@ -53,7 +53,7 @@ class Pricing(Struct, frozen=True, kw_only=True):
     input_cache_write: str
 
 
-class TopProvider(Struct, frozen=True, kw_only=True):
+class TopProvider(Struct, frozen=True, kw_only=True, gc=False):
     """The offer that a request without wishes is sent to."""
 
     vendor: VendorSlug
@@ -62,7 +62,7 @@ class TopProvider(Struct, frozen=True, kw_only=True):
     is_moderated: bool = False
 
 
-class ModelRecord(Struct, frozen=True, kw_only=True):
+class ModelRecord(Struct, frozen=True, kw_only=True, gc=False):
     """A model as lists show it."""
 
     id: ModelId
@@ -79,26 +79,24 @@ class ModelRecord(Struct, frozen=True, kw_only=True):
     object: str = "model"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListModels:
     """Keeps the records of the current snapshot, so one instance should serve all callers."""
 
     catalog: CatalogSource
-    _made: dict[int, tuple[Catalog, tuple[ModelRecord, ...]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _made: tuple[Catalog, tuple[ModelRecord, ...]] | None = field(default=None, init=False, repr=False)
 
     async def __call__(self) -> Sequence[ModelRecord]:
         """Every model that can be asked for, in order of id."""
         catalog = self.catalog.current()
-        made = self._made.get(0)
+        made = self._made
         if made is None or made[0] is not catalog:
             records: list[ModelRecord] = []
             for number, model in enumerate(catalog.listed(), 1):
                 records.append(record(model))
                 if number % RECORDS_PER_TURN == 0:
                     await checkpoint()
-            made = self._made[0] = (catalog, tuple(records))
+            made = self._made = (catalog, tuple(records))
         return made[1]
 
     def one(self, name: str) -> ModelRecord:

@@ -142,9 +142,7 @@ class ShowBalance:
 class ListTransactions:
     ledger: Ledger
 
-    async def __call__(
-        self, account_id: AccountId, limit: int = 50, cursor: str | None = None
-    ) -> Page[Transfer]:
+    async def __call__(self, account_id: AccountId, limit: int = 50, cursor: str | None = None) -> Page[Transfer]:
         """Every posted movement of the account's own credit, newest first."""
         wanted = checked_limit(limit) + 1
         own: list[Transfer] = []

@@ -62,15 +62,11 @@ class Authenticate:
     failures_max: int
     """Refused keys in fifteen minutes, per client address."""
     _known: Recent[str, Caller] = field(default_factory=lambda: Recent(KNOWN_MAX, KNOWN_TTL_S), init=False)
-    _unknown: Recent[str, bool] = field(
-        default_factory=lambda: Recent(UNKNOWN_MAX, UNKNOWN_TTL_S), init=False
-    )
+    _unknown: Recent[str, bool] = field(default_factory=lambda: Recent(UNKNOWN_MAX, UNKNOWN_TTL_S), init=False)
     _flights: dict[str, asyncio.Task[Caller | None]] = field(default_factory=dict, init=False, repr=False)
     """Lookups under way, one per digest however many requests wait for it."""
 
-    async def __call__(
-        self, secret: str, *, address: str | None, referrer: str | None, scope: Scope
-    ) -> Caller:
+    async def __call__(self, secret: str, *, address: str | None, referrer: str | None, scope: Scope) -> Caller:
         """Who calls with this secret, if they may do what needs `scope` now.
 
         Raises InvalidKey, KeyExpired, AccountSuspended, KeyNotAllowed, and RateLimitExceeded to an address
@@ -203,9 +199,7 @@ def new_key_policy(maker: Caller | None) -> KeyPolicy:
     if maker is None:
         return KeyPolicy()
     limits = maker.key.policy
-    return KeyPolicy(
-        scopes=NEW_KEY_SCOPES & limits.scopes, expires_at=limits.expires_at, models=limits.models
-    )
+    return KeyPolicy(scopes=NEW_KEY_SCOPES & limits.scopes, expires_at=limits.expires_at, models=limits.models)
 
 
 def new_key(
@@ -241,9 +235,7 @@ def new_key(
 class ListKeys:
     keys: Keys
 
-    async def __call__(
-        self, account_id: AccountId, limit: int = 50, cursor: str | None = None
-    ) -> Page[ApiKey]:
+    async def __call__(self, account_id: AccountId, limit: int = 50, cursor: str | None = None) -> Page[ApiKey]:
         """The account's keys that were not revoked, oldest first."""
         rows = await self.keys.list(account_id, checked_limit(limit) + 1, KeyId(cursor) if cursor else None)
         return page(rows, limit, lambda key: key.id)
@@ -263,9 +255,7 @@ class KeyChanges(Struct, frozen=True, kw_only=True):
     limits: LimitSet | UnsetType | None = UNSET
 
     def applied(self, policy: KeyPolicy) -> KeyPolicy:
-        changes = {
-            name: value for name, value in asdict(self).items() if value is not UNSET and name != "name"
-        }
+        changes = {name: value for name, value in asdict(self).items() if value is not UNSET and name != "name"}
         return replace(policy, **changes)
 
 
@@ -285,9 +275,7 @@ class ChangeKey:
         if maker:
             check_grantable(maker.key.policy, key.policy)
             check_grantable(maker.key.policy, policy)
-        if Scope.ADMIN in key.policy.scopes and not _is_live_admin(
-            replace(key, policy=policy), self.clock.now()
-        ):
+        if Scope.ADMIN in key.policy.scopes and not _is_live_admin(replace(key, policy=policy), self.clock.now()):
             await check_other_admin(self.keys, self.clock.now(), lambda other: other.id != key_id)
         name = key.name if isinstance(changes.name, UnsetType) else checked_name(changes.name)
         changed = await self.keys.change(account_id, key_id, name, policy)

@@ -58,7 +58,7 @@ class AbortPolicy(Struct, frozen=True, kw_only=True):
 CANCEL_AND_BILL_PRODUCED = AbortPolicy(id="cancel-bill-produced")
 
 
-class Offer(Struct, frozen=True, kw_only=True):
+class Offer(Struct, frozen=True, kw_only=True, gc=False):
     """One vendor's way of serving one model."""
 
     vendor: VendorSlug
@@ -75,7 +75,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     first_byte_s: int = 300
 
 
-class Model(Struct, frozen=True, kw_only=True):
+class Model(Struct, frozen=True, kw_only=True, gc=False):
     """What callers name, with the offers that serve it."""
 
     id: ModelId

@@ -32,7 +32,7 @@ class ModelUnpriced(NotFound):
     code = "model_unpriced"
 
 
-class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Nano-dollars per million units of each class.  None falls back as `rate` says."""
 
     input: int
@@ -69,7 +69,7 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
 _BY_THE_PIECE = frozenset({"images", "seconds", "characters", "searches", "requests"})
 
 
-class Tier(Struct, frozen=True):
+class Tier(Struct, frozen=True, gc=False):
     """Rates for the whole request once its prompt is longer than `over_input_tokens`."""
 
     over_input_tokens: int
@@ -84,7 +84,7 @@ class PriceSource(StrEnum):
     OPERATOR = "operator"
 
 
-class Price(Struct, frozen=True, kw_only=True):
+class Price(Struct, frozen=True, kw_only=True, gc=False):
     """One version of what one vendor asks for one model; never changed, only followed by a later one.
 
     Rates of zero are only honoured with `free=True`, so that a gap in a price list cannot give a model away.

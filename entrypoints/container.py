@@ -12,7 +12,6 @@ from datetime import timedelta
 
 from dependency_injector import containers, providers
 
-from adapters.catalog.genai import GenaiPrices
 from adapters.catalog.live import LiveCatalog
 from adapters.dialects.openai_chat import server as openai_chat
 from adapters.memory.health import MemoryHealthBoard
@@ -22,6 +21,7 @@ from adapters.sql.catalog_entries import SqlCatalogEntries
 from adapters.sql.database import Database
 from adapters.sql.idempotency import SqlIdempotency
 from adapters.sql.keys import SqlKeys
+from adapters.sql.leases import SqlLeases
 from adapters.sql.ledger.group_commit import SqlLedger
 from adapters.sql.prices import SqlPrices
 from adapters.sql.revisions import SqlRevisions
@@ -30,7 +30,6 @@ from adapters.system.ids import TimeOrderedIds
 from adapters.transport.http import VendorHttp
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
 from adapters.vendors.register import OPENAI_COMPATIBLE
-from adapters.vendors.sandbox import MODELS as SANDBOX_MODELS
 from adapters.vendors.sandbox import SandboxVendor
 from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
 from application.bootstrap import PLAY_CREDIT, Bootstrap
@@ -48,7 +47,6 @@ from application.keys import Authenticate, ChangeKey, IssueKey, ListKeys, Revoke
 from application.revisions import WatchRevisions
 from application.settlements import ShowSettlements
 from application.sweeping import ExpireCredit, ForgetOutcomes, SweepHolds
-from domain.catalog import AbortPolicy
 from domain.ids import VendorSlug
 from domain.inference.holds import HoldPolicy
 from domain.keys import KeyRing
@@ -69,7 +67,8 @@ class Vendors:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.chat: dict[VendorSlug, ChatVendor] = {SandboxVendor.slug: SandboxVendor(clock)}
         self.listers: list[ModelLister] = []
-        self.abort_policies: dict[VendorSlug, AbortPolicy] = {SandboxVendor.slug: SandboxVendor.abort_policy}
+        self.declared: dict[VendorSlug, tuple[str, ...]] = {}
+        """Models that the operator named, of vendors whose own list cannot be asked for."""
         self._sessions: list[VendorHttp] = []
         for vendor in OPENAI_COMPATIBLE:
             if access := settings.vendors.get(vendor.slug):
@@ -78,26 +77,20 @@ class Vendors:
         for further in settings.further_vendors:
             vendor = OpenAICompatible(slug=further.slug, base_url=further.base_url)
             key = further.api_key.text if further.api_key else ""
-            self._add(settings, vendor, further.base_url, key, further.models)
+            self._add(settings, vendor, further.base_url, key)
+            if further.models:
+                self.declared[VendorSlug(further.slug)] = further.models
 
     async def close(self) -> None:
         for session in self._sessions:
             await session.close()
 
-    def _add(
-        self,
-        settings: Settings,
-        vendor: OpenAICompatible,
-        base_url: str,
-        api_key: str,
-        declared: tuple[str, ...] = (),
-    ) -> None:
+    def _add(self, settings: Settings, vendor: OpenAICompatible, base_url: str, api_key: str) -> None:
         http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=(api_key,))
         slug = VendorSlug(vendor.slug)
-        adapter = OpenAICompatibleVendor(vendor, base_url, api_key, http, declared)
+        adapter = OpenAICompatibleVendor(vendor, base_url, api_key, http)
         self.chat[slug] = adapter
         self.listers.append(adapter)
-        self.abort_policies[slug] = adapter.abort_policy
         self._sessions.append(http)
 
 
@@ -109,10 +102,6 @@ def _play_credit(settings: Settings) -> Usd:
     """Credit to try the embedded gateway with; nobody gets any on a server."""
     embedded = settings.storage.embedded and settings.environment is Environment.DEVELOPMENT
     return PLAY_CREDIT if embedded else ZERO
-
-
-def _markups(settings: Settings, vendors: Vendors) -> Mapping[VendorSlug, int]:
-    return dict.fromkeys(vendors.abort_policies, settings.inference.markup_ppm)
 
 
 def _policy(settings: Settings) -> HoldPolicy:
@@ -147,19 +136,18 @@ class Adapters(containers.DeclarativeContainer):
     catalog_entries = providers.Singleton(SqlCatalogEntries, database)
     revisions = providers.Singleton(SqlRevisions, database)
     idempotency = providers.Singleton(SqlIdempotency, database)
+    leases = providers.Singleton(SqlLeases, database)
     limiter = providers.Singleton(MemoryLimiter, clock)
     health = providers.Singleton(MemoryHealthBoard, clock)
     vendors = providers.Singleton(Vendors, settings, clock)
     catalog = providers.Singleton(
         LiveCatalog,
-        static=providers.Object(SANDBOX_MODELS),
-        vendors=vendors.provided.abort_policies,
         listers=vendors.provided.listers,
         entries=catalog_entries,
         prices=prices,
-        library=providers.Singleton(GenaiPrices),
         clock=clock,
-        markups_ppm=providers.Callable(_markups, settings, vendors),
+        declared=vendors.provided.declared,
+        markup_ppm=settings.provided.inference.markup_ppm,
     )
 
 

@@ -93,9 +93,7 @@ class Redaction:
     """Hides secrets and contents in an event, whatever it consists of; what comes out is plain data."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
-        longest_first = sorted(
-            {text for text in secrets if len(text) >= SECRET_LENGTH_MIN}, key=len, reverse=True
-        )
+        longest_first = sorted({text for text in secrets if len(text) >= SECRET_LENGTH_MIN}, key=len, reverse=True)
         self._configured = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -376,7 +376,7 @@ def kept_secrets(path: Path) -> str:
 
 def without_password(url: str) -> str:
     """The address with its password masked."""
-    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)
 
 
 def _storage(read: Reader) -> Storage:
@@ -398,10 +398,7 @@ def _storage(read: Reader) -> Storage:
 
 def _peppers(read: Reader, *, strict: bool) -> Peppers:
     text = read.given("GATEWAYZ_SECRETS")
-    make = (
-        'Make one with: python3 -c "import base64, os; '
-        "print('v1:' + base64.b64encode(os.urandom(32)).decode())\""
-    )
+    make = "Make one with: python3 -c \"import base64, os; print('v1:' + base64.b64encode(os.urandom(32)).decode())\""
     if text is None:
         read.refuse("GATEWAYZ_SECRETS", "is missing.", make)
         return Peppers({})
@@ -417,9 +414,7 @@ def _peppers(read: Reader, *, strict: bool) -> Peppers:
         if not pepper:
             read.refuse("GATEWAYZ_SECRETS", f"the secret {pepper_id} is not base64.", make)
         elif strict and _is_weak(pepper):
-            read.refuse(
-                "GATEWAYZ_SECRETS", f"the secret {pepper_id} is weak; 32 random bytes are needed.", make
-            )
+            read.refuse("GATEWAYZ_SECRETS", f"the secret {pepper_id} is weak; 32 random bytes are needed.", make)
     return Peppers(MappingProxyType(found))
 
 

@@ -171,9 +171,7 @@ def postgres_answers(url: str) -> bool:
 
 def run_sql(url: str, statement: str) -> None:
     async def run() -> None:
-        connection = await asyncpg.connect(
-            asyncpg_dsn(url), timeout=PROBE_S, server_settings={"lock_timeout": "10s"}
-        )
+        connection = await asyncpg.connect(asyncpg_dsn(url), timeout=PROBE_S, server_settings={"lock_timeout": "10s"})
         try:
             await connection.execute(statement)
         finally:
@@ -308,9 +306,7 @@ def redis_answers(url: str) -> bool:
 
 
 def redis_client(url: str) -> Redis:
-    return Redis.from_url(
-        url, socket_connect_timeout=PROBE_S, socket_timeout=PROBE_S, retry=Retry(NoBackoff(), 0)
-    )
+    return Redis.from_url(url, socket_connect_timeout=PROBE_S, socket_timeout=PROBE_S, retry=Retry(NoBackoff(), 0))
 
 
 def server_root(url: str) -> str:

@@ -81,8 +81,9 @@ def build_catalog(sources: Sources, at: datetime, version: int = 0) -> Catalog:
         ]
         drafts[model.id] = _Draft(model, offers)
     static = {offer.vendor for model in sources.static for offer in model.offers}
-    for vendor in sources.vendors.keys() - static:
-        policy = sources.vendors[vendor]
+    for vendor, policy in sources.vendors.items():
+        if vendor in static:
+            continue
         for row in {row.vendor_model: row for row in reversed(sources.rows(vendor))}.values():
             model_id = sources.canonical(vendor, row.vendor_model)
             price = _believed(by_operator.get((vendor, model_id)))
@@ -103,6 +104,13 @@ def build_catalog(sources: Sources, at: datetime, version: int = 0) -> Catalog:
             draft.add(offer, row)
     models = sorted((draft.model() for draft in drafts.values()), key=lambda model: model.id)
     return Catalog(models, vendors=static | sources.vendors.keys(), version=version)
+
+
+def automatic_prices(catalog: Catalog) -> list[Price]:
+    """The versions in force that no operator set."""
+    offers = (offer for model in catalog.models.values() for offer in model.offers)
+    prices = {offer.price.id: offer.price for offer in offers if offer.price is not None}
+    return [price for price in prices.values() if price.source is not PriceSource.OPERATOR]
 
 
 def unpriced(sources: Sources) -> set[Pair]:

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Final, Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from adapters.catalog.book import Sources, build_catalog, unpriced
+from adapters.catalog.book import Sources, automatic_prices, build_catalog, unpriced
 from adapters.catalog.genai import GenaiPrices, LookupFailed, Pair, Quote
 from adapters.vendors.sandbox import MODELS
 from domain.catalog import Catalog, Model, UnknownVendor
@@ -26,7 +27,7 @@ from domain.ports.catalog import Refreshed
 from domain.ports.clock import Clock
 from domain.ports.repositories import CatalogEntries, Prices, PriceVersions
 from domain.ports.vendors import ModelLister
-from domain.pricing import MARKUP_ONE_PPM, PriceSource
+from domain.pricing import MARKUP_ONE_PPM, Price
 
 LIST_TIMEOUT_S: Final = 60.0
 TTL_S: Final = 1_800.0
@@ -47,7 +48,7 @@ class PriceLibrary(Protocol):
 
 
 class LiveCatalog:
-    """The ports `CatalogSource` and `CatalogRefresher`.  Before the first `reload` it holds the sandbox alone."""
+    """The ports `CatalogSource` and `CatalogRefresher`.  Before `load` it holds the sandbox alone."""
 
     def __init__(
         self,
@@ -82,6 +83,8 @@ class LiveCatalog:
             markup_ppm=markup_ppm,
         )
         self._catalog = build_catalog(self._sources, clock.now())
+        self._wanting: set[Pair] = set()
+        """The offers that only the library may have a price for."""
         self._asked: set[Pair] = set()
         """What the library was asked on this day."""
         self._asked_on = date.min
@@ -94,17 +97,18 @@ class LiveCatalog:
     def current(self) -> Catalog:
         return self._catalog
 
+    async def load(self) -> None:
+        """Reload, and wait for the library's prices too, so that what was routable before a restart is again."""
+        await self.reload()
+        await self._quoted()
+
     async def reload(self) -> None:
-        """Rebuild from storage.  The first time, the library's prices are waited for, so that what was routable
-        before a restart is again; later they follow when they are looked up.
+        """Rebuild from storage; new prices of the library follow as soon as they are looked up.
 
         Raises StorageUnavailable; then the snapshot stays as it is.
         """
-        first = self._built == 0
         await self._rebuild()
         self._start_quoting()
-        if first:
-            await self._quoted()
 
     async def refresh(self, vendor: VendorSlug | None = None) -> Sequence[Refreshed]:
         if vendor is not None and vendor not in self._listers:
@@ -113,8 +117,7 @@ class LiveCatalog:
             return [Refreshed(vendor=vendor, failure="it has no models list")]
         slugs = self._listers.keys() if vendor is None else (vendor,)
         refreshed = await asyncio.gather(*(self._asked_once(slug) for slug in slugs))
-        await self.reload()
-        await self._quoted()
+        await self.load()
         return refreshed
 
     async def run(self) -> None:
@@ -179,18 +182,16 @@ class LiveCatalog:
             # Not before: the library's prices may arrive while storage is read.
             self._sources = replace(self._sources, listed=listed, prices=prices)
             version = self._catalog.version + 1
-            self._catalog = await asyncio.to_thread(build_catalog, self._sources, now, version)
+            built = await asyncio.to_thread(_assembled, self._sources, now, version, self._library.knows)
+            self._catalog, self._wanting = built.catalog, built.wanting
             self._built = newest
-            await self._record()
+            await self._record(built.automatic)
 
-    async def _record(self) -> None:
+    async def _record(self, automatic: Sequence[Price]) -> None:
         """Keep the versions that lists gave, so that whatever is charged by them can be rated again."""
         if self._versions is None:
             return
-        offers = (offer for model in self._catalog.models.values() for offer in model.offers)
-        found = {offer.price.id: offer.price for offer in offers if offer.price is not None}
-        automatic = (PriceSource.VENDOR, PriceSource.GENAI_PRICES, PriceSource.SANDBOX)
-        fresh = [price for price in found.values() if price.source in automatic and price.id not in self._recorded]
+        fresh = [price for price in automatic if price.id not in self._recorded]
         if fresh:
             await self._versions.record(fresh)
             self._recorded.update(price.id for price in fresh)
@@ -200,8 +201,10 @@ class LiveCatalog:
             self._quoting = asyncio.create_task(self._quote())
             self._quoting.add_done_callback(self._quoted_all)
 
-    def _quoted_all(self, _: asyncio.Task[None]) -> None:
+    def _quoted_all(self, quoting: asyncio.Task[None]) -> None:
         self._quoting = None
+        if not quoting.cancelled() and (error := quoting.exception()) is not None:
+            log.warning("prices that were looked up cannot be taken up yet: %s", error)
 
     async def _quoted(self) -> None:
         if self._quoting is not None:
@@ -213,8 +216,7 @@ class LiveCatalog:
         if today != self._asked_on:
             self._asked_on = today
             self._asked.clear()
-        pairs = unpriced(self._sources) - self._asked
-        return {(vendor, model) for vendor, model in pairs if self._library.knows(vendor)}
+        return self._wanting - self._asked
 
     async def _quote(self) -> None:
         while pairs := self._unasked():
@@ -227,6 +229,19 @@ class LiveCatalog:
             known = {pair: quote for pair, quote in self._sources.library.items() if pair not in pairs}
             self._sources = replace(self._sources, library={**known, **quotes})
             await self._rebuild()
+
+
+class _Assembled(Struct, frozen=True):
+    catalog: Catalog
+    wanting: set[Pair]
+    automatic: Sequence[Price]
+
+
+def _assembled(sources: Sources, now: datetime, version: int, known: Callable[[VendorSlug], bool]) -> _Assembled:
+    """Everything that takes long for a large catalogue, to be done in a thread."""
+    catalog = build_catalog(sources, now, version)
+    wanting = {(vendor, model) for vendor, model in unpriced(sources) if known(vendor)}
+    return _Assembled(catalog, wanting, automatic_prices(catalog))
 
 
 def _failed(slug: VendorSlug, why: str) -> Refreshed:

@@ -194,9 +194,7 @@ def _tightest(buckets: Sequence[_Bucket], now: float) -> tuple[Headroom, Headroo
     requests: tuple[float, Window] | None = None
     tokens: tuple[float, Window] | None = None
     for bucket in buckets:
-        for tat, (counts_tokens, per_s), window in zip(
-            bucket.tats, bucket.shares, bucket.windows, strict=True
-        ):
+        for tat, (counts_tokens, per_s), window in zip(bucket.tats, bucket.shares, bucket.windows, strict=True):
             used = (tat - now) * per_s if tat > now else 0.0
             if counts_tokens:
                 if used > of_tokens:
@@ -209,9 +207,7 @@ def _tightest(buckets: Sequence[_Bucket], now: float) -> tuple[Headroom, Headroo
     )
 
 
-def _correct(
-    bucket: _Bucket, windows: tuple[Window, ...], booked: list[float], now: float, tokens_over: int
-) -> None:
+def _correct(bucket: _Bucket, windows: tuple[Window, ...], booked: list[float], now: float, tokens_over: int) -> None:
     """The limits may have changed since the request was admitted, so windows are found by name."""
     same = bucket.windows is windows
     until = None if same else {window.name: tat for window, tat in zip(windows, booked, strict=True)}

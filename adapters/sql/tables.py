@@ -6,6 +6,7 @@ from adapters.sql.accounts import accounts
 from adapters.sql.catalog_entries import catalog_entries
 from adapters.sql.idempotency import idempotency
 from adapters.sql.keys import keys
+from adapters.sql.leases import leases
 from adapters.sql.ledger.tables import (
     booked_transfers,
     credit_accounts,
@@ -28,6 +29,7 @@ __all__ = [
     "idempotency",
     "key_meters",
     "keys",
+    "leases",
     "metadata",
     "prices",
     "revisions",

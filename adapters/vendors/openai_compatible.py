@@ -42,10 +42,7 @@ class OpenAICompatible(Struct, frozen=True, kw_only=True):
 class OpenAICompatibleVendor:
     """Chat and models of one vendor that speaks OpenAI's dialect."""
 
-    def __init__(
-        self, vendor: OpenAICompatible, base_url: str, api_key: str, http: VendorHttp, declared: tuple[str, ...] = ()
-    ) -> None:
-        """`declared` are the models of a vendor whose own list cannot be asked for."""
+    def __init__(self, vendor: OpenAICompatible, base_url: str, api_key: str, http: VendorHttp) -> None:
         self.slug = VendorSlug(vendor.slug)
         self.abort_policy = vendor.abort_policy
         self._vendor = vendor
@@ -56,7 +53,6 @@ class OpenAICompatibleVendor:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._http = http
-        self._declared = declared
 
     async def complete(self, call: ChatCall) -> ChatAnswer:
         answer = await self._posted(call)
@@ -76,8 +72,6 @@ class OpenAICompatibleVendor:
         )
 
     async def list_models(self) -> list[ListedModel]:
-        if self._declared:
-            return [ListedModel(vendor_model=vendor_model) for vendor_model in self._declared]
         answer = await self._http.get(self._models_url, self._headers, LIST_TIMEOUT_S)
         try:
             body = await answer.read()

@@ -28,6 +28,8 @@ def estimated_tokens(text: bytes) -> int:
 def estimated_prompt_tokens(raw: bytes) -> int:
     """An estimate for a raw JSON prompt, inline media counted by the piece."""
     if b"base64" in raw or b'"data"' in raw or b'"file_data"' in raw:
+        # Some languages' encoders write every slash with a backslash, which base64 is full of.
+        raw = raw.replace(b"\\/", b"/")
         raw, media = _INLINE_MEDIA.subn(b"", raw)
     else:
         media = 0

@@ -69,7 +69,7 @@ class ChatVendor(Protocol):
         ...
 
 
-class ListedModel(Struct, frozen=True, kw_only=True):
+class ListedModel(Struct, frozen=True, kw_only=True, gc=False):
     """One row of a vendor's own models list."""
 
     vendor_model: str

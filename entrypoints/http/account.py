@@ -90,9 +90,7 @@ class CreditController(Controller):
     tags = ("Account",)
 
     @get("/balance", guards=[Needs(Scope.ACCOUNT_READ)])
-    async def balance(
-        self, caller: NamedDependency[Caller], show_balance: NamedDependency[ShowBalance]
-    ) -> BalanceView:
+    async def balance(self, caller: NamedDependency[Caller], show_balance: NamedDependency[ShowBalance]) -> BalanceView:
         """What the account can spend, what is held, and the lots it comes from."""
         return shown_balance(await show_balance(caller.account_id))
 

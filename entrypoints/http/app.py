@@ -27,7 +27,7 @@ from entrypoints.http.metrics import Metrics
 from entrypoints.http.request_ids import with_request_ids
 from entrypoints.http.routes import ACCOUNT_ROUTES
 from entrypoints.http.streaming import OpenStreams
-from entrypoints.worker.jobs import Job, run_jobs
+from entrypoints.worker.jobs import background_jobs, run_jobs
 
 SETTLE_S = 10.0
 """How long a stop waits for storage to take the last settlements."""
@@ -126,7 +126,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         gateway.streams.run(),
         use_cases.watch_revisions()(),
         catalog.run(),
-        run_jobs(background_jobs(container)),
+        run_jobs(background_jobs(container), adapters.leases(), adapters.ids().fresh()),
     ]
     tasks = [asyncio.create_task(work) for work in beside]
     settler.settled = gateway.metrics.settled
@@ -147,16 +147,6 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         await ledger.close()
         await adapters.vendors().close()
         await adapters.database().close()
-
-
-def background_jobs(container: Container) -> list[Job]:
-    """What is done now and then, wherever it runs."""
-    use_cases = container.use_cases
-    return [
-        Job("sweep holds", 10.0, 60.0, use_cases.sweep_holds()),
-        Job("expire credit", 60.0, 60.0, use_cases.expire_credit()),
-        Job("forget outcomes", 600.0, 60.0, use_cases.forget_outcomes()),
-    ]
 
 
 def _edge(litestar: ASGIApp, identified: ASGIApp, own_ids: frozenset[str]) -> ASGIApp:

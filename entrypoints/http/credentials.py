@@ -39,9 +39,7 @@ def presented_secret(headers: Iterable[tuple[bytes, bytes]], query_string: bytes
     if found is None:
         raise MissingKey
     if len(found) > SECRET_LENGTH_MAX:
-        raise InvalidKey(
-            f"This API key is longer than {SECRET_LENGTH_MAX} characters, so it is not one of ours."
-        )
+        raise InvalidKey(f"This API key is longer than {SECRET_LENGTH_MAX} characters, so it is not one of ours.")
     # Printable ASCII alone: what else a header can hold is never part of a key.
     if not all(0x21 <= byte <= 0x7E for byte in found):  # "!" and "~"
         raise InvalidKey("This API key has characters that no key has. Check that it was copied whole.")

@@ -61,8 +61,7 @@ def openapi_config(base_url: str) -> OpenAPIConfig:
         title="Gatewayz",
         version=gateway_version(),
         description=(
-            "One base URL and one key for every model. "
-            "Send the key as 'Authorization: Bearer <key>' or as 'x-api-key'."
+            "One base URL and one key for every model. Send the key as 'Authorization: Bearer <key>' or as 'x-api-key'."
         ),
         servers=[Server(url=base_url)],
         components=Components(

@@ -82,9 +82,7 @@ class InternalError(DomainError):
     code = "internal_error"
 
     def __init__(self) -> None:
-        super().__init__(
-            "The gateway failed. The operator finds the reason in its log under this request id."
-        )
+        super().__init__("The gateway failed. The operator finds the reason in its log under this request id.")
 
 
 def status_of(error: DomainError) -> int:

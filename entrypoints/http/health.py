@@ -54,28 +54,28 @@ class Readiness:
     clock: Clock
     draining: bool = False
     _storage: bool = field(default=False, init=False)
+    _models: int = field(default=0, init=False)
     _asked_at: float | None = field(default=None, init=False)
 
     async def __call__(self) -> ReadinessView:
-        storage, models = await self._storage_answers(), len(self.catalog.current().listed())
-        serves = "ready" if storage and models else "not_ready"
-        return ReadinessView(
-            status="draining" if self.draining else serves,
-            storage="ok" if storage else "does not answer",
-            models=models,
-        )
-
-    async def _storage_answers(self) -> bool:
         now = self.clock.monotonic()
         if self._asked_at is None or now - self._asked_at >= ASKED_AGAIN_AFTER_S:
             self._asked_at = now
-            try:
-                async with asyncio.timeout(STORAGE_ANSWERS_WITHIN_S):
-                    await self.revisions.read()
-                self._storage = True
-            except (StorageUnavailable, TimeoutError):
-                self._storage = False
-        return self._storage
+            self._storage, self._models = await self._storage_answers(), len(self.catalog.current().listed())
+        serves = "ready" if self._storage and self._models else "not_ready"
+        return ReadinessView(
+            status="draining" if self.draining else serves,
+            storage="ok" if self._storage else "does not answer",
+            models=self._models,
+        )
+
+    async def _storage_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(STORAGE_ANSWERS_WITHIN_S):
+                await self.revisions.read()
+        except (StorageUnavailable, TimeoutError):
+            return False
+        return True
 
 
 class HealthController(Controller):

@@ -41,21 +41,13 @@ class Metrics:
         self._requests = self._counter(
             "requests", "Requests answered.", "route", "status", "model", "vendor", "outcome"
         )
-        self._durations = self._histogram(
-            "request_seconds", "From request to end of answer.", SECONDS, "route"
-        )
-        self._first_tokens = self._histogram(
-            "first_token_seconds", "From request to first content.", SECONDS, "vendor"
-        )
+        self._durations = self._histogram("request_seconds", "From request to end of answer.", SECONDS, "route")
+        self._first_tokens = self._histogram("first_token_seconds", "From request to first content.", SECONDS, "vendor")
         self._tokens = self._counter("tokens", "Tokens used, by class.", "model", "vendor", "kind")
         self._cost = self._counter("cost_nanos", "Nano-dollars charged.", "model", "vendor")
         self._overrun = self._counter("overrun_nanos", "Nano-dollars beyond all credit of their customer.")
-        self._loss = self._counter(
-            "vendor_loss_nanos", "Nano-dollars that vendors produced and no customer pays."
-        )
-        self._attempts = self._counter(
-            "vendor_attempts", "Calls of vendors; no fault is success.", "vendor", "fault"
-        )
+        self._loss = self._counter("vendor_loss_nanos", "Nano-dollars that vendors produced and no customer pays.")
+        self._attempts = self._counter("vendor_attempts", "Calls of vendors; no fault is success.", "vendor", "fault")
         self._batch_sizes = self._histogram("ledger_batch_operations", "Operations per commit.", BATCH_SIZES)
         self._batch_times = self._histogram("ledger_batch_seconds", "Time per commit.", BATCH_SECONDS)
         self._children: dict[tuple[object, ...], Any] = {}
@@ -122,9 +114,7 @@ class Scraper(Needs):
     def __init__(self) -> None:
         super().__init__(Scope.ADMIN)
 
-    async def __call__(
-        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
-    ) -> None:
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         address = entrance_of(connection).addresses(connection.scope)
         # Behind a proxy that is not trusted every caller seems to come from its private address.
         forwarded = "x-forwarded-for" in connection.headers

@@ -7,18 +7,28 @@ from typing import Final
 from litestar import Controller
 
 from entrypoints.http.account import CreditController, KeyController
-from entrypoints.http.admin import AdminAccountController, AdminCreditController, SettlementController
+from entrypoints.http.admin import (
+    AdminAccountController,
+    AdminCreditController,
+    CatalogController,
+    PriceController,
+    SettlementController,
+)
 from entrypoints.http.generations import GenerationController
 from entrypoints.http.health import HealthController
 from entrypoints.http.metrics import MetricsController
+from entrypoints.http.models import ModelController
 
 ACCOUNT_ROUTES: Final[tuple[type[Controller], ...]] = (
     HealthController,
     MetricsController,
+    ModelController,
     GenerationController,
     CreditController,
     KeyController,
     AdminCreditController,
     AdminAccountController,
+    PriceController,
+    CatalogController,
     SettlementController,
 )

@@ -11,11 +11,13 @@ from application.credits import Adjusted, Balance
 from application.keys import Issued
 from application.pages import Page
 from domain.accounts import Account
+from domain.catalog import Offer
 from domain.credits import NEVER, Hold, Lot, Transfer
 from domain.errors import InvalidRequest
 from domain.keys import ApiKey, Budget, BudgetPeriod, Environment, Scope
 from domain.limits import LimitSet
 from domain.money import Usd
+from domain.pricing import Price, Rates
 from domain.usage import Attempt, Generation, Outcome, Usage
 
 NO_LIMIT = 10**12
@@ -156,6 +158,38 @@ class HoldView(Struct, frozen=True, kw_only=True):
     lease_until: datetime
 
 
+class PriceView(Struct, frozen=True, kw_only=True):
+    """One version of what a vendor asks for a model, before the markup."""
+
+    id: str
+    vendor: str
+    model: str
+    usd_per_million: dict[str, str]
+    """By class of usage; a class that is not there costs what the class that it is part of costs."""
+    over_input_tokens: dict[int, dict[str, str]]
+    """The same for prompts longer than so many tokens."""
+    free: bool
+    source: str
+    author: str
+    valid_from: datetime
+
+
+class OfferView(Struct, frozen=True, kw_only=True):
+    """One vendor's way of serving one model, and what it costs."""
+
+    model: str
+    vendor: str
+    vendor_model: str
+    markup: str
+    price: PriceView | None
+    """None: it cannot be asked for until it has one."""
+
+
+class OffersView(Struct, frozen=True):
+    offers: tuple[OfferView, ...]
+    next_cursor: str | None
+
+
 class GenerationView(Struct, frozen=True, kw_only=True):
     id: str
     model: str
@@ -285,6 +319,41 @@ def shown_hold(hold: Hold) -> HoldView:
         produced_usd=str(hold.watermark),
         opened_at=hold.opened_at,
         lease_until=hold.lease_until,
+    )
+
+
+def shown_price(price: Price) -> PriceView:
+    return PriceView(
+        id=price.id,
+        vendor=price.vendor,
+        model=price.model,
+        usd_per_million=_shown_rates(price.rates),
+        over_input_tokens={tier.over_input_tokens: _shown_rates(tier.rates) for tier in price.tiers},
+        free=price.free,
+        source=price.source,
+        author=price.author,
+        valid_from=price.valid_from,
+    )
+
+
+def _shown_rates(rates: Rates) -> dict[str, str]:
+    given = {name: getattr(rates, name) for name in rates.__struct_fields__}
+    return {name: str(Usd(rate)) for name, rate in given.items() if rate or name in {"input", "output"}}
+
+
+def shown_offers(page: Page[Offer]) -> OffersView:
+    return OffersView(
+        tuple(
+            OfferView(
+                model=offer.model,
+                vendor=offer.vendor,
+                vendor_model=offer.vendor_model,
+                markup=shown_factor(offer.markup_ppm),
+                price=shown_price(offer.price) if offer.price else None,
+            )
+            for offer in page.items
+        ),
+        page.next_cursor,
     )
 
 

@@ -168,11 +168,7 @@ async def test_idle_subjects_are_forgotten_and_busy_ones_are_not(limiter, clock)
     await refusal(limiter, busy, tokens=100)
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 3), st.integers(0, 400), st.booleans(), st.integers(-100, 100)), max_size=50
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400), st.booleans(), st.integers(-100, 100)), max_size=50))
 async def test_no_order_of_requests_loses_or_invents_a_place(steps):
     clock = HandClock()
     limiter = MemoryLimiter(clock)

@@ -70,9 +70,7 @@ def sandbox(sleeper: Sleeper) -> SandboxVendor:
     return SandboxVendor(StoppedClock(), sleeper)
 
 
-def call(
-    model: str, text: str = "one two three four five", *, limit: int | None = None, **members
-) -> ChatCall:
+def call(model: str, text: str = "one two three four five", *, limit: int | None = None, **members) -> ChatCall:
     body = {"model": f"sandbox/{model}", "messages": [{"role": "user", "content": text}], **members}
     request = read_request(msgspec.json.encode(body))
     return ChatCall(request=request, vendor_model=model, output_limit=limit)
@@ -271,9 +269,7 @@ async def test_tool_calls_the_first_tool_with_arguments_that_fit_its_schema(sand
 
 async def test_tool_call_fragments_join_to_its_arguments(sandbox):
     stream, chunks, _ = await streamed(sandbox, call("tool", tools=[WEATHER], stream=True))
-    calls = [
-        choice.delta.tool_calls[0] for chunk in chunks for choice in chunk.choices if choice.delta.tool_calls
-    ]
+    calls = [choice.delta.tool_calls[0] for chunk in chunks for choice in chunk.choices if choice.delta.tool_calls]
     assert (calls[0].function.name, calls[0].type) == ("weather", "function")
     assert calls[0].id
     arguments = "".join(part.function.arguments for part in calls)
@@ -312,9 +308,7 @@ async def test_reason_thinks_aloud_and_counts_it_apart(sandbox):
 
 
 async def test_no_usage_reports_none_so_that_our_own_count_stands(sandbox):
-    stream, _, raw = await streamed(
-        sandbox, call("no-usage", stream=True, stream_options={"include_usage": True})
-    )
+    stream, _, raw = await streamed(sandbox, call("no-usage", stream=True, stream_options={"include_usage": True}))
     assert stream.usage is None
     assert b'"usage"' not in raw
     assert stream.produced_tokens() == 5
@@ -359,9 +353,7 @@ async def test_an_unknown_model_is_missing(sandbox):
 async def test_every_model_is_priced_and_known_to_its_vendor(sandbox, model):
     (offer,) = model.priced
     assert offer.price.free == offer.price.rates.is_zero == (model.id == "sandbox/free")
-    await sandbox.stream(
-        call(offer.vendor_model, "timeout" if offer.vendor_model == "fail-after" else "malformed")
-    )
+    await sandbox.stream(call(offer.vendor_model, "timeout" if offer.vendor_model == "fail-after" else "malformed"))
 
 
 @given(st.text(), st.integers(0, 50))
@@ -387,9 +379,7 @@ def test_tokens_are_the_beginning_of_their_text(text, most):
         ({"type": "string", "pattern": "^A+$", "examples": ["AA"]}, "AA"),
         (
             {
-                "$defs": {
-                    "p": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-                },
+                "$defs": {"p": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}},
                 "allOf": [{"$ref": "#/$defs/p"}, {"properties": {"m": {"const": 1}}, "required": ["m"]}],
             },
             {"n": 0, "m": 1},

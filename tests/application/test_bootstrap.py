@@ -85,6 +85,5 @@ async def test_only_a_development_gateway_plays_with_credit(gateway):
 
 
 async def test_play_credit_is_given_once(gateway):
-    for _ in range(3):
-        start = await gateway.bootstrap(play_credit=PLAY_CREDIT)()
-    assert await gateway.spendable(start.account.id) == PLAY_CREDIT
+    starts = [await gateway.bootstrap(play_credit=PLAY_CREDIT)() for _ in range(3)]
+    assert await gateway.spendable(starts[0].account.id) == PLAY_CREDIT

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from domain.accounts import UnknownAccount
+from domain.accounts import Account, UnknownAccount
 from domain.credits import AlreadyBooked, InsufficientCredits, Source
 from domain.errors import InvalidRequest
 from domain.ids import AccountId, HoldId, KeyId, ModelId, RequestId
@@ -27,7 +27,8 @@ def gateway() -> Gateway:
 
 @pytest.fixture
 async def ann(gateway) -> AccountId:
-    return (await gateway.create_account("ann@example.org")).id
+    account: Account = await gateway.create_account("ann@example.org")
+    return account.id
 
 
 async def test_a_grant_can_be_spent(gateway, ann):
@@ -78,9 +79,7 @@ async def test_credit_with_a_date_ends_then(gateway, ann):
         ("1", "why", "x" * 101, "reference"),
     ],
 )
-async def test_a_grant_that_makes_no_sense_is_refused_with_its_field(
-    gateway, ann, amount, reason, reference, param
-):
+async def test_a_grant_that_makes_no_sense_is_refused_with_its_field(gateway, ann, amount, reason, reference, param):
     with pytest.raises(InvalidRequest) as refusal:
         await gateway.grant_credit(ann, Usd.parse(amount), reason, reference=reference)
     assert refusal.value.param == param
@@ -152,7 +151,8 @@ async def test_what_the_house_bears_is_not_among_an_accounts_transactions(gatewa
     for number in range(3):
         gateway.clock.advance(1)
         await overrun(gateway, ann, f"request{number}")
-    seen, cursor = [], None
+    seen: list[tuple[str, Usd]] = []
+    cursor = None
     while not seen or cursor:
         transactions = await gateway.list_transactions(ann, limit=1, cursor=cursor)
         seen += [(transfer.kind, transfer.amount) for transfer in transactions.items]
@@ -187,6 +187,4 @@ async def overrun(gateway: Gateway, account_id: AccountId, name: str) -> None:
             record=record,
         )
     )
-    await gateway.ledger.submit(
-        SettleHold(account_id=account_id, hold_id=HoldId(name), record=record, at=now)
-    )
+    await gateway.ledger.submit(SettleHold(account_id=account_id, hold_id=HoldId(name), record=record, at=now))

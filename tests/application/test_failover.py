@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from adapters.system.clock import SystemClock
 from application.inference.failover import RETRIES_LEAST, TRIES_MAX, RetryBudget
 from domain.credits import Kind
 from domain.errors import DomainError, InvalidRequest, TimedOut, TooLarge, Unavailable, VendorFailed
@@ -184,10 +185,10 @@ async def test_one_deadline_holds_for_all_tries() -> None:
 
 @pytest.mark.parametrize("streams", [False, True])
 async def test_a_vendor_that_stays_silent_leaves_time_for_another(streams: bool) -> None:
-    """The product's default: an offer may take as long for its first byte as the whole request may."""
+    """Where, as by default, an offer may take as long for its first byte as the whole request may."""
     silent = ActingVendor("alpha", Line(asyncio.Event()) if streams else asyncio.Event())
     good = ActingVendor("beta", Line(*WHOLE_STREAM) if streams else GOOD)
-    stage = Stage(silent, good, first_byte_s=1.0, offers_first_byte_s=1)
+    stage = Stage(silent, good, first_byte_s=0.2, clock=SystemClock())
     await stage.fund("1")
 
     if streams:

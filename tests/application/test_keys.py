@@ -9,6 +9,8 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from application.keys import KNOWN_TTL_S, UNKNOWN_TTL_S, KeyChanges
+from application.recent import Recent
 from domain.accounts import AccountStatus
 from domain.errors import InvalidRequest, StorageUnavailable
 from domain.ids import AccountId, KeyId
@@ -30,8 +32,6 @@ from domain.keys import (
 )
 from domain.limits import LimitSet, RateLimitExceeded, windows
 from domain.money import Usd
-from application.keys import KNOWN_TTL_S, UNKNOWN_TTL_S, KeyChanges
-from application.recent import Recent
 from tests.fakes.gateway import FAILURES_MAX, OPERATORS_LIMITS, PEPPER, Gateway
 
 pytestmark = pytest.mark.anyio

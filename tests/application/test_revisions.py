@@ -79,13 +79,11 @@ async def test_the_watch_outlives_a_storage_that_is_away():
                 raise StorageUnavailable("away")
             return await super().read()
 
-    revisions, heard = Flaky(), Heard()
-    watching = asyncio.create_task(WatchRevisions(revisions, {"keys": [heard]}, period_s=0.001)())
+    revisions, told = Flaky(), asyncio.Event()
+    watching = asyncio.create_task(WatchRevisions(revisions, {"keys": [told.set]}, period_s=0.001)())
     await asyncio.sleep(0.02)
     revisions.bump("keys")
-    async with asyncio.timeout(5):
-        while not heard.times:
-            await asyncio.sleep(0.001)
+    await asyncio.wait_for(told.wait(), 5)
     assert revisions.reads > 2
     assert not watching.done()
     watching.cancel()

@@ -87,9 +87,7 @@ def test_a_secret_has_no_default(service):
     environment = service.get("environment", {})
     secrets = {name: value for name, value in environment.items() if SECRETS.search(f"{name} {value}")}
     assert [name for name, value in secrets.items() if not re.search(r"\$\{[A-Z_]+:\?.+\}", value)] == []
-    assert [
-        name for name, value in secrets.items() if re.search(r"\$\{[A-Z_]*(PASSWORD|SECRETS)(:?-|\})", value)
-    ] == []
+    assert [name for name, value in secrets.items() if re.search(r"\$\{[A-Z_]*(PASSWORD|SECRETS)(:?-|\})", value)] == []
 
 
 @every_service

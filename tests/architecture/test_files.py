@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,20 +13,15 @@ RINGS = ("domain", "application", "adapters", "entrypoints")
 
 # Spelt in pieces, or this file would be the first to break its own rules.
 MACHINE_PATHS = re.compile("|".join(f"/{folder}/" for folder in ("work", "farm", "root")))
-PACKAGE_INDEXES = re.compile(
-    "|".join([r"py" r"pi\.org", r"python" r"hosted\.org", r"registry\.npm" r"js\.org"])
-)
+PACKAGE_INDEXES = re.compile("|".join([r"py" r"pi\.org", r"python" r"hosted\.org", r"registry\.npm" r"js\.org"]))
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
 
 
 def project_files() -> list[Path]:
     """What is tracked, or would be with the next `git add`; without git, what an unpacked archive holds."""
-    asked = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=PROJECT,
-        capture_output=True,
-        check=False,
-    )
+    git = shutil.which("git") or "false"
+    listing = [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    asked = subprocess.run(listing, cwd=PROJECT, capture_output=True, check=False)
     if asked.returncode == 0:
         found = [PROJECT / name for name in asked.stdout.decode().split("\0") if name]
     else:
@@ -45,9 +41,7 @@ def lines_matching(pattern: re.Pattern[str]) -> list[str]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue
-        found += [
-            f"{path.relative_to(PROJECT)}:{at}" for at, line in enumerate(lines, 1) if pattern.search(line)
-        ]
+        found += [f"{path.relative_to(PROJECT)}:{at}" for at, line in enumerate(lines, 1) if pattern.search(line)]
     return found
 
 

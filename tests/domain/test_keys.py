@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,6 @@ from domain.errors import DomainError, InvalidRequest
 from domain.ids import AccountId, KeyId
 from domain.keys import (
     ADMIN_KEY_SCOPES,
-    NEW_KEY_SCOPES,
     SECRET_BYTES,
     AccountSuspended,
     ApiKey,
@@ -34,6 +34,7 @@ from domain.keys import (
     model_allowed,
     shown_prefix,
 )
+from domain.ledger import KeyCap
 from domain.money import Usd
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -77,15 +78,15 @@ def check(
 
 # Order
 
-EVERYTHING_WRONG = {
+EVERYTHING_WRONG: dict[str, Any] = {
     "revoked_at": NOON,
     "account_active": False,
     "address": "198.51.100.1",
     "referrer": "https://evil.example",
     "scope": Scope.ADMIN,
 }
-STRICT = {"expires_at": NOON, "addresses": (HOME,), "referrers": ("app.example.com",)}
-ORDER = [
+STRICT: dict[str, Any] = {"expires_at": NOON, "addresses": (HOME,), "referrers": ("app.example.com",)}
+ORDER: list[tuple[type[DomainError], str, dict[str, Any], tuple[str, ...]]] = [
     (InvalidKey, "revoked", {"revoked_at": None}, ()),
     (AccountSuspended, "suspended", {"account_active": True}, ()),
     (KeyExpired, "expired", {}, ("expires_at",)),
@@ -371,7 +372,7 @@ def test_a_day_is_one_period_however_long_the_clocks_make_it(time_zone, midnight
 
 
 @given(
-    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(lambda at: at.replace(tzinfo=UTC)),
+    st.timedeltas(timedelta(0), timedelta(days=3650)).map(lambda span: NOON + span),
     st.sampled_from(list(BudgetPeriod)),
     st.sampled_from(["UTC", "Europe/Berlin", "America/Havana", "Africa/Cairo", "Australia/Lord_Howe"]),
 )
@@ -387,7 +388,10 @@ def test_a_period_has_begun_and_begins_where_it_begins(at, period, time_zone):
 def test_only_a_capped_key_is_counted():
     assert key().cap(NOON) is None
     assert key(KeyPolicy(models=("acme/*",))).cap(NOON) is None
-    assert key(KeyPolicy(scopes=NEW_KEY_SCOPES, requests_max=3)).cap(NOON).requests_max == 3
+
+
+def test_a_cap_says_what_is_counted_and_since_when():
+    assert key(KeyPolicy(requests_max=3)).cap(NOON) == KeyCap(key_id=KeyId("k"), requests_max=3)
     budget = Budget(amount=Usd(5), period=BudgetPeriod.DAY)
-    cap = key(KeyPolicy(budget=budget)).cap(NOON)
-    assert (cap.budget, cap.period_start) == (Usd(5), datetime(2026, 3, 10, tzinfo=UTC))
+    midnight = datetime(2026, 3, 10, tzinfo=UTC)
+    assert key(KeyPolicy(budget=budget)).cap(NOON) == KeyCap(key_id=KeyId("k"), budget=Usd(5), period_start=midnight)

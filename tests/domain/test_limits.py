@@ -23,9 +23,7 @@ PER_MINUTE = Window("requests_per_minute", 60, 60, 10, False)
 TOKENS = Window("tokens_per_minute", 6_000, 60, 6_000, True)
 
 
-def take(
-    tats: list[float], limited: tuple[Window, ...], now: float, tokens: int = 0
-) -> tuple[list[float], float]:
+def take(tats: list[float], limited: tuple[Window, ...], now: float, tokens: int = 0) -> tuple[list[float], float]:
     """The arrival times after the request, unchanged where it has to wait, and for how long."""
     later, wait_s, _ = arrivals(tats, [pace(window) for window in limited], now, tokens)
     return (tats if wait_s else later), wait_s
@@ -97,9 +95,7 @@ def test_every_window_of_the_defaults_is_made_from_its_own_number():
         tokens_per_day=5,
         burst=6,
     )
-    assert [
-        (each.name, each.limit, each.period_s, each.burst, each.counts_tokens) for each in windows(limits)
-    ] == [
+    assert [(each.name, each.limit, each.period_s, each.burst, each.counts_tokens) for each in windows(limits)] == [
         ("requests_per_minute", 7, 60, 6, False),
         ("requests_per_hour", 2, 3_600, 2, False),
         ("requests_per_day", 3, 86_400, 3, False),

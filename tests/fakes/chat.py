@@ -32,6 +32,7 @@ from domain.keys import ApiKey, Environment, KeyPolicy
 from domain.ledger import GrantCredit, Operation
 from domain.limits import LimitSet
 from domain.money import Usd
+from domain.ports.clock import Clock
 from domain.ports.vendors import ChatAnswer
 from domain.pricing import Price, PriceSource, Rates
 from domain.routing import Pulse
@@ -194,8 +195,9 @@ class Stage:
         first_byte_s: float = 30.0,
         offers_first_byte_s: int = 30,
         concurrent: int = 50,
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.ids = CountingIds()
         self.ledger = MoodyLedger()
         self.settler = Settler(self.ledger)

@@ -57,9 +57,7 @@ class Gateway:
         self.ledger = MemoryLedger()
         self.limiter = MemoryLimiter(self.clock)
         self.random_bytes = counted_bytes()
-        self.authenticate = Authenticate(
-            self.keys, self.ring, self.limiter, self.clock, OPERATORS_LIMITS, FAILURES_MAX
-        )
+        self.authenticate = Authenticate(self.keys, self.ring, self.limiter, self.clock, OPERATORS_LIMITS, FAILURES_MAX)
         forget = self.authenticate.forget_all
         self.issue_key = IssueKey(self.keys, self.ring, self.clock, self.ids, self.random_bytes)
         self.list_keys = ListKeys(self.keys)

@@ -1,7 +1,7 @@
-"""No sequence of operations, expiries and crashes creates or loses a nano-dollar, whatever the ledger is built on.
+"""No sequence of operations, expiries and crashes creates or loses a nano-dollar, on any storage.
 
-The machine keeps a naive model of the lots and compares every lot and every balance after each step.  Time only moves
-forward, by whole hours; amounts are small, so that they collide with each other and with what there is.
+The machine keeps a naive model of the lots and compares every lot and every balance after each step.  Time only
+moves forward, by whole hours; amounts are small, so that they collide with each other and with what there is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
-    multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -67,6 +65,7 @@ LEASE_HOURS = 1
 
 amounts = st.integers(1, 1_000)
 costs = st.integers(0, 1_500)
+places = st.integers(0, 99)
 sources = st.sampled_from([Source.PURCHASE, Source.TRIAL, Source.PLAN])
 
 
@@ -101,6 +100,8 @@ class Model:
     hours: int = 0
     lots: dict[str, ModelLot] = field(default_factory=dict)
     holds: dict[str, ModelHold] = field(default_factory=dict)
+    """Open ones."""
+    ended: list[str] = field(default_factory=list)
     sums: Counter[str] = field(default_factory=Counter)
 
     def spendable(self) -> int:
@@ -117,6 +118,7 @@ class Model:
 
     def settle(self, hold_id: str, cost: int) -> int:
         """Returns what the house had to pay."""
+        self.ended.append(hold_id)
         for lot, part in self.holds.pop(hold_id).parts:
             paid = min(part, cost)
             cost -= paid
@@ -189,10 +191,6 @@ class InDatabase(Place):
 
 
 class CreditMachine(RuleBasedStateMachine):
-    holds = Bundle("holds")
-    ended = Bundle("ended")
-    lots = Bundle("lots")
-
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.loop = asyncio.Runner()
@@ -223,18 +221,17 @@ class CreditMachine(RuleBasedStateMachine):
         self.steps += 1
         return f"{kind}{self.steps}"
 
-    @initialize(target=lots, amount=amounts)
-    def begin_with_credit(self, amount: int) -> str:
-        return self.grant(amount, None, Source.PURCHASE, True)
+    @initialize(amount=amounts)
+    def begin_with_credit(self, amount: int) -> None:
+        self.grant(amount, None, Source.PURCHASE, True)
 
     @rule(
-        target=lots,
         amount=amounts,
         lives=st.none() | st.integers(1, 9),
         source=sources,
         refundable=st.booleans(),
     )
-    def grant(self, amount: int, lives: int | None, source: Source, refundable: bool) -> str:
+    def grant(self, amount: int, lives: int | None, source: Source, refundable: bool) -> None:
         lot_id = self.fresh("lot")
         expires = FOREVER if lives is None else self.model.hours + lives
         dates = {} if lives is None else {"expires_at": NOON + expires * HOUR}
@@ -245,24 +242,24 @@ class CreditMachine(RuleBasedStateMachine):
             lot_id, amount, expires, source is Source.PURCHASE, self.model.hours, refundable
         )
         self.model.sums["funded"] += amount
-        return lot_id
 
-    @rule(target=holds, wanted=amounts, surplus=st.integers(0, 500))
-    def hold(self, wanted: int, surplus: int) -> Any:
+    @rule(wanted=amounts, surplus=st.integers(0, 500))
+    def hold(self, wanted: int, surplus: int) -> None:
         hold_id = self.fresh("hold")
         spendable = self.model.spendable()
         operation = hold(hold_id, wanted + surplus, least=wanted, at=self.now)
         if spendable < wanted:
             self.refuses(InsufficientCredits, operation)
-            return multiple()
+            return
         amount = min(spendable, wanted + surplus)
         assert self.ask(operation).hold.amount == Usd(amount)
         self.refuses(AlreadyBooked, operation)
         self.model.holds[hold_id] = ModelHold(self.model.hours, self.model.hours + LEASE_HOURS, self.model.hold(amount))
-        return hold_id
 
-    @rule(hold_id=holds, amount=amounts)
-    def extend(self, hold_id: str, amount: int) -> None:
+    @precondition(lambda self: self.model.holds)
+    @rule(place=places, amount=amounts)
+    def extend(self, place: int, amount: int) -> None:
+        hold_id = picked(self.model.holds, place)
         held = self.model.holds[hold_id]
         operation = extend(hold_id, amount, held.extensions + 1, at=self.now)
         if self.model.spendable() < amount:
@@ -273,32 +270,40 @@ class CreditMachine(RuleBasedStateMachine):
         held.parts += self.model.hold(amount)
         held.extensions += 1
 
-    @rule(hold_id=holds, watermark=costs)
-    def renew(self, hold_id: str, watermark: int) -> None:
+    @precondition(lambda self: self.model.holds)
+    @rule(place=places, watermark=costs)
+    def renew(self, place: int, watermark: int) -> None:
+        hold_id = picked(self.model.holds, place)
         held = self.model.holds[hold_id]
         held.lease, held.watermark = self.model.hours + LEASE_HOURS, watermark
         self.ask(renew(hold_id, watermark, NOON + held.lease * HOUR))
 
-    @rule(target=ended, hold_id=consumes(holds), cost=costs, loss=st.integers(0, 5))
-    def settle(self, hold_id: str, cost: int, loss: int) -> str:
+    @precondition(lambda self: self.model.holds)
+    @rule(place=places, cost=costs, loss=st.integers(0, 5))
+    def settle(self, place: int, cost: int, loss: int) -> None:
+        hold_id = picked(self.model.holds, place)
         overrun = self.model.settle(hold_id, cost)
         settled = self.ask(settle(hold_id, cost, at=self.now, loss=loss))
         assert (settled.charged, settled.overrun) == (Usd(cost - overrun), Usd(overrun))
         self.model.sums["loss"] += loss
-        return hold_id
 
-    @rule(target=ended, hold_id=consumes(holds))
-    def settle_at_exactly_what_is_held(self, hold_id: str) -> str:
-        return self.settle(hold_id, sum(part for _, part in self.model.holds[hold_id].parts), 0)
+    @precondition(lambda self: self.model.holds)
+    @rule(place=places)
+    def settle_at_exactly_what_is_held(self, place: int) -> None:
+        held = self.model.holds[picked(self.model.holds, place)]
+        self.settle(place, sum(part for _, part in held.parts), 0)
 
-    @rule(target=ended, hold_id=consumes(holds))
-    def release(self, hold_id: str) -> str:
+    @precondition(lambda self: self.model.holds)
+    @rule(place=places)
+    def release(self, place: int) -> None:
+        hold_id = picked(self.model.holds, place)
         self.model.settle(hold_id, 0)
         self.ask(release(hold_id))
-        return hold_id
 
-    @rule(hold_id=ended)
-    def end_again(self, hold_id: str) -> None:
+    @precondition(lambda self: self.model.ended)
+    @rule(place=places)
+    def end_again(self, place: int) -> None:
+        hold_id = picked(self.model.ended, place)
         for operation in (settle(hold_id, 5), release(hold_id), extend(hold_id, 5, 99), renew(hold_id, 5)):
             self.refuses(HoldEnded, operation)
         self.refuses(AlreadyBooked, hold(hold_id, 1))
@@ -314,8 +319,9 @@ class CreditMachine(RuleBasedStateMachine):
         self.ask(operation)
         self.refuses(AlreadyBooked, operation)
 
-    @rule(lot_id=lots, amount=st.none() | amounts)
-    def refund(self, lot_id: str, amount: int | None) -> None:
+    @rule(place=places, amount=st.none() | amounts)
+    def refund(self, place: int, amount: int | None) -> None:
+        lot_id = picked(self.model.lots, place)
         lot = self.model.lots[lot_id]
         operation = refund(self.fresh("refund"), LotId(lot_id), amount)
         if not lot.free and not lot.held:
@@ -347,8 +353,8 @@ class CreditMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.ledger = self.loop.run(self.place.crash())
 
-    @rule(target=ended, hold_ids=st.just(None))
-    def sweep(self, hold_ids: None) -> Any:
+    @rule()
+    def sweep(self) -> None:
         """End what nobody renewed, at what had been produced."""
         overdue = self.loop.run(self.ledger.overdue_holds(self.now, 1_000))
         expected = {name for name, held in self.model.holds.items() if held.lease < self.model.hours}
@@ -357,7 +363,6 @@ class CreditMachine(RuleBasedStateMachine):
             assert held.watermark == Usd(self.model.holds[held.id].watermark)
             self.model.settle(held.id, held.watermark.nanos)
             self.ask(settle(held.id, held.watermark.nanos, at=self.now))
-        return multiple(*expected)
 
     @invariant()
     def every_nano_is_accounted_for(self) -> None:
@@ -388,6 +393,11 @@ class CreditMachine(RuleBasedStateMachine):
     @invariant()
     def the_ledger_finds_no_difference(self) -> None:
         assert self.loop.run(self.ledger.verify()) == []
+
+
+def picked(among: Iterable[str], place: int) -> str:
+    names = sorted(among)
+    return names[place % len(names)]
 
 
 def run(place: Callable[[], Place], *, examples: int, steps: int) -> None:

@@ -1,0 +1,48 @@
+"""Leases, one row for each name that somebody holds or held; the database's clock says which are over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import BigInteger, Column, ColumnElement, Table, Text, cast, delete, func, or_, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sql.database import Database
+from adapters.sql.schema import MICROSECOND, Instant, metadata
+from adapters.sql.upserts import insert_into
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Instant, nullable=False),
+)
+
+JULIAN_DAY_OF_1970 = 2_440_587.5
+MICROS_PER_DAY = 86_400_000_000
+
+
+class SqlLeases:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
+        async with self._database.transaction() as connection:
+            take = insert_into(connection, leases).values(name=name, holder=holder, until=_from_now(connection, ttl))
+            free = or_(leases.c.holder == holder, leases.c.until <= _from_now(connection, timedelta()))
+            taken = {"holder": take.excluded.holder, "until": take.excluded.until}
+            take = take.on_conflict_do_update(index_elements=[leases.c.name], set_=taken, where=free)
+            return (await connection.execute(take.returning(leases.c.name))).first() is not None
+
+    async def release(self, name: str, holder: str) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+
+def _from_now(connection: AsyncConnection, distance: timedelta) -> ColumnElement[object]:
+    if connection.dialect.name == "postgresql":
+        # Not now(): a transaction that waited for the row would decide by the time before it waited.
+        return func.clock_timestamp() + distance
+    micros = cast((func.julianday("now") - JULIAN_DAY_OF_1970) * MICROS_PER_DAY, BigInteger)
+    return type_coerce(micros + distance // MICROSECOND, Instant)

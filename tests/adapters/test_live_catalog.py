@@ -1,0 +1,395 @@
+"""The live catalogue: vendors in the background, storage behind it, and requests that never wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from adapters.catalog.book import Sources, build_catalog
+from adapters.catalog.genai import LookupFailed, Pair, Quote
+from adapters.catalog.live import RETRY_S, TTL_S, LiveCatalog
+from adapters.memory.repositories import MemoryCatalogEntries, MemoryPrices, MemoryRevisions
+from domain.catalog import CANCEL_AND_BILL_PRODUCED, UnknownVendor
+from domain.errors import StorageUnavailable
+from domain.ids import ModelId, PriceId, VendorSlug
+from domain.inference.faults import FaultKind, VendorFault
+from domain.ports.vendors import ListedModel
+from domain.pricing import Price, PriceSource, Rates
+from tests.fakes.time import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+RATES = Rates(input=10, output=20)
+ALPHA, BETA = VendorSlug("alpha"), VendorSlug("beta")
+
+
+class Lister:
+    abort_policy = CANCEL_AND_BILL_PRODUCED
+
+    def __init__(self, slug: VendorSlug, *names: str, rates: Rates | None = RATES) -> None:
+        self.slug = slug
+        self.rates = rates
+        self.names = names
+        self.fault: BaseException | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+
+    async def list_models(self) -> list[ListedModel]:
+        self.asked += 1
+        await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        return [ListedModel(vendor_model=name, rates=self.rates) for name in self.names]
+
+
+class Library:
+    """Knows the prices it is given, of the vendor beta alone."""
+
+    def __init__(self) -> None:
+        self.prices: dict[Pair, Quote] = {}
+        self.asked: list[set[Pair]] = []
+        self.fails = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def knows(self, vendor: VendorSlug) -> bool:
+        return vendor == BETA
+
+    async def quotes(self, pairs: Collection[Pair]) -> Mapping[Pair, Quote]:
+        self.asked.append(set(pairs))
+        await self.gate.wait()
+        if self.fails:
+            raise LookupFailed("broken")
+        return {pair: quote for pair, quote in self.prices.items() if pair in pairs}
+
+
+class Versions:
+    def __init__(self) -> None:
+        self.kept: list[Price] = []
+
+    async def record(self, prices) -> None:
+        self.kept += prices
+
+
+class Naps:
+    """Sleeps until told to wake up, and remembers for how long it was meant to be."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.woken = asyncio.Semaphore(0)
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        await self.woken.acquire()
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.revisions = MemoryRevisions()
+        self.entries = MemoryCatalogEntries(self.revisions)
+        self.prices = MemoryPrices(self.revisions)
+        self.library = Library()
+        self.versions = Versions()
+        self.naps = Naps()
+        self.alpha = Lister(ALPHA, "a1", "a2")
+        self.beta = Lister(BETA, "b1", rates=None)
+
+    def catalog(self, **others) -> LiveCatalog:
+        return LiveCatalog(
+            [self.alpha, self.beta],
+            self.entries,
+            self.prices,
+            self.clock,
+            static=(),
+            library=self.library,
+            versions=self.versions,
+            sleep=self.naps,
+            chance=lambda: 0.0,
+            **others,
+        )
+
+    async def set_price(self, model: str, vendor: VendorSlug = BETA) -> None:
+        price = Price(
+            id=PriceId(f"op:{model}"),
+            vendor=vendor,
+            model=ModelId(model),
+            rates=RATES,
+            valid_from=self.clock.now(),
+            source=PriceSource.OPERATOR,
+        )
+        await self.prices.add(price)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+def priced(catalog: LiveCatalog) -> list[str]:
+    return [model.id for model in catalog.current().listed()]
+
+
+async def test_before_anything_is_loaded_the_sandbox_works(world):
+    catalog = LiveCatalog([], world.entries, world.prices, world.clock)
+    assert catalog.current().find("sandbox/echo").offers
+
+
+async def test_a_refresh_takes_up_what_every_vendor_lists(world):
+    catalog = world.catalog()
+    refreshed = await catalog.refresh()
+    assert {(each.vendor, each.models, each.failure) for each in refreshed} == {
+        (ALPHA, 2, None),
+        (BETA, 1, None),
+    }
+    assert priced(catalog) == ["alpha/a1", "alpha/a2"]
+    assert "beta/b1" in catalog.current().models
+
+
+async def test_one_vendors_refresh_leaves_the_others_alone(world):
+    await world.catalog().refresh(ALPHA)
+    assert (world.alpha.asked, world.beta.asked) == (1, 0)
+
+
+async def test_an_unknown_vendor_cannot_be_refreshed(world):
+    with pytest.raises(UnknownVendor):
+        await world.catalog().refresh(VendorSlug("gamma"))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [VendorFault(FaultKind.SERVER_ERROR, "it is ill"), TimeoutError(), ValueError("surprise"), None],
+)
+async def test_a_vendor_that_fails_keeps_its_last_good_list(world, fault):
+    catalog = world.catalog()
+    await catalog.refresh()
+    world.alpha.fault, world.alpha.names = fault, ()
+    world.beta.names = ("b1", "b2")
+    alpha, beta = await catalog.refresh()
+    assert alpha.failure
+    assert (beta.models, beta.failure) == (2, None)
+    assert priced(catalog) == ["alpha/a1", "alpha/a2"]
+    assert "beta/b2" in catalog.current().models
+
+
+async def test_lists_survive_a_restart(world):
+    await world.catalog().refresh()
+    world.alpha.fault = VendorFault(FaultKind.UNREACHABLE, "gone")
+    restarted = world.catalog()
+    await restarted.load()
+    assert priced(restarted) == ["alpha/a1", "alpha/a2"]
+
+
+async def test_refreshes_of_a_vendor_at_one_time_ask_it_once(world):
+    catalog = world.catalog()
+    world.alpha.gate.clear()
+    refreshes = [asyncio.create_task(catalog.refresh(ALPHA)) for _ in range(5)]
+    await asyncio.sleep(0)
+    refreshes[0].cancel()
+    await asyncio.sleep(0)
+    world.alpha.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await refreshes[0]
+    results = await asyncio.gather(*refreshes[1:])
+    assert world.alpha.asked == 1
+    assert all(refreshed.models == 2 for (refreshed,) in results)
+
+
+async def test_requests_see_the_old_snapshot_while_a_vendor_is_slow(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+    world.alpha.names = ("a3",)
+    world.alpha.gate.clear()
+    refresh = asyncio.create_task(catalog.refresh(ALPHA))
+    await asyncio.sleep(0.01)
+    before = catalog.current()
+    assert priced(catalog) == ["alpha/a1", "alpha/a2"]
+    world.alpha.gate.set()
+    await refresh
+    assert priced(catalog) == ["alpha/a3"]
+    assert catalog.current().version > before.version
+    assert [model.id for model in before.listed()] == ["alpha/a1", "alpha/a2"]
+
+
+async def test_a_price_that_another_process_set_is_there_after_a_reload(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+    await world.set_price("beta/b1")
+    await catalog.reload()
+    assert "beta/b1" in priced(catalog)
+
+
+async def test_a_price_makes_a_model_of_a_vendor_that_never_answered_routable(world):
+    world.beta.fault = VendorFault(FaultKind.MODEL_MISSING, "no such page")
+    await world.set_price("beta/mine")
+    catalog = world.catalog()
+    await catalog.refresh()
+    assert catalog.current().find("beta/mine").offers[0].vendor_model == "mine"
+
+
+async def test_a_vendor_whose_models_are_declared_is_not_asked(world):
+    catalog = world.catalog(declared={BETA: ("mine",)})
+    (refreshed,) = await catalog.refresh(BETA)
+    assert refreshed.failure == "it has no models list"
+    await catalog.refresh()
+    assert world.beta.asked == 0
+    assert "beta/mine" in catalog.current().models
+
+
+async def test_the_library_prices_what_lists_do_not(world):
+    world.library.prices[BETA, "b1"] = Quote(RATES)
+    catalog = world.catalog()
+    await catalog.refresh()
+    assert "beta/b1" in priced(catalog)
+    assert world.library.asked == [{(BETA, "b1")}]
+
+
+async def test_a_reload_does_not_wait_for_the_library_but_a_load_does(world):
+    await world.catalog().refresh()
+    world.library.prices[BETA, "b1"] = Quote(RATES)
+    world.library.gate.clear()
+    catalog = world.catalog()
+    await asyncio.wait_for(catalog.reload(), 5)
+    assert "beta/b1" not in priced(catalog)
+    loading = asyncio.create_task(catalog.load())
+    await asyncio.sleep(0.01)
+    assert not loading.done()
+    world.library.gate.set()
+    await loading
+    assert "beta/b1" in priced(catalog)
+
+
+async def test_the_library_is_asked_once_a_day_for_each_offer(world):
+    catalog = world.catalog()
+    for _ in range(3):
+        await catalog.refresh()
+    assert len(world.library.asked) == 1
+    world.beta.names = ("b1", "b2")
+    await catalog.refresh()
+    assert world.library.asked[1:] == [{(BETA, "b2")}]
+    world.clock.advance(86_400)
+    await catalog.refresh()
+    assert world.library.asked[2:] == [{(BETA, "b1"), (BETA, "b2")}]
+
+
+async def test_a_library_that_fails_is_asked_again_and_takes_no_price_away(world):
+    world.library.prices[BETA, "b1"] = Quote(RATES)
+    catalog = world.catalog()
+    await catalog.refresh()
+    world.library.fails = True
+    world.clock.advance(86_400)
+    await catalog.refresh()
+    assert "beta/b1" in priced(catalog)
+    await catalog.refresh()
+    assert len(world.library.asked) == 3
+
+
+async def test_prices_that_arrive_while_storage_is_read_are_not_lost(world):
+    await world.catalog().refresh()
+    world.library.prices[BETA, "b1"] = Quote(RATES)
+    world.library.gate.clear()
+    catalog = world.catalog()
+    await catalog.reload()
+
+    class Slow:
+        async def all(self):
+            world.library.gate.set()
+            await asyncio.sleep(0.02)
+            return await world.entries.all()
+
+    catalog._entries = Slow()
+    await catalog.load()
+    assert "beta/b1" in priced(catalog)
+
+
+async def test_versions_found_in_lists_are_recorded_once(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+    await catalog.refresh()
+    assert sorted(price.model for price in world.versions.kept) == ["alpha/a1", "alpha/a2"]
+    await world.set_price("alpha/a1", ALPHA)
+    await catalog.reload()
+    assert len(world.versions.kept) == 2
+
+
+async def test_without_storage_the_snapshot_stays(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+
+    class Down:
+        async def all(self):
+            raise StorageUnavailable("down")
+
+    catalog._entries = Down()
+    with pytest.raises(StorageUnavailable):
+        await catalog.reload()
+    assert priced(catalog) == ["alpha/a1", "alpha/a2"]
+
+
+async def test_the_loop_asks_again_after_the_ttl_and_sooner_after_a_failure(world):
+    catalog = world.catalog()
+    world.beta.fault = VendorFault(FaultKind.UNREACHABLE, "gone")
+    running = asyncio.create_task(catalog.run())
+    await until(lambda: len(world.naps.seconds) == 2)
+    assert sorted(world.naps.seconds) == [RETRY_S, TTL_S]
+    for naps in range(3, 15):
+        world.naps.woken.release()
+        await until(lambda naps=naps: len(world.naps.seconds) == naps)
+    assert max(world.naps.seconds) == TTL_S
+    assert {RETRY_S * 2, RETRY_S * 4} <= set(world.naps.seconds)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_nothing_that_one_vendor_does_ends_the_loop_of_the_others(world):
+    catalog = world.catalog()
+
+    class Broken:
+        async def all(self):
+            raise RuntimeError("a bug")
+
+    world.alpha.fault = ValueError("surprise")
+    good, catalog._entries = catalog._entries, Broken()
+    running = asyncio.create_task(catalog.run())
+    await until(lambda: len(world.naps.seconds) == 2)
+    catalog._entries = good
+    world.alpha.fault = None
+    world.naps.woken.release()
+    world.naps.woken.release()
+    await until(lambda: len(world.naps.seconds) == 4)
+    assert priced(catalog) == ["alpha/a1", "alpha/a2"]
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_rebuilding_a_large_catalogue_does_not_hold_up_the_loop(world):
+    """20,000 offers; the longest silence of the loop is compared with the time that the rebuild takes."""
+    names = [f"author{number % 300}/Model-{number}-Instruct" for number in range(10_000)]
+    world.alpha.names = world.beta.names = tuple(names)
+    world.beta.rates = RATES
+    catalog = world.catalog()
+    await catalog.refresh()
+    listed = await world.entries.all()
+    sources = Sources(vendors={ALPHA: CANCEL_AND_BILL_PRODUCED, BETA: CANCEL_AND_BILL_PRODUCED}, listed=listed)
+    start = time.perf_counter()
+    build_catalog(sources, world.clock.now())
+    whole_s = time.perf_counter() - start
+    longest_s, rebuild = 0.0, asyncio.create_task(catalog.reload())
+    while not rebuild.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        longest_s = max(longest_s, time.perf_counter() - before)
+    assert len(catalog.current().models) == 10_000
+    assert longest_s < max(0.25, whole_s / 2)
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the tested code offers nothing to wait for
+            await asyncio.sleep(0.001)
