@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from application.keys import check_other_admin
 from application.pages import Page, checked_limit, page
-from domain.accounts import Account, AccountStatus, normalised_email
+from domain.accounts import Account, AccountStatus, UnknownAccount, normalised_email
 from domain.errors import InvalidRequest
 from domain.ids import AccountId
 from domain.ports.clock import Clock, IdSource
@@ -57,7 +57,12 @@ class FindAccount:
     async def __call__(self, word: str) -> Account:
         """By id, by e-mail address, or by the word "admin".  Raises UnknownAccount, InvalidRequest."""
         if word == ADMIN:
-            return await self.accounts.by_email(self.admin_email)
+            try:
+                return await self.accounts.by_email(self.admin_email)
+            except UnknownAccount:
+                raise UnknownAccount(
+                    f"There is no administrator {self.admin_email} yet. Start the gateway once; it makes one."
+                ) from None
         if "@" in word:
             return await self.accounts.by_email(word)
         return await self.accounts.get(AccountId(word))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
 from domain.ports.clock import Clock
@@ -12,14 +14,15 @@ class MemoryLeases:
         self._clock = clock
         self._held: dict[str, tuple[str, float]] = {}
 
-    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
+    async def acquire(self, names: Collection[str], holder: str, ttl: timedelta) -> AbstractSet[str]:
         now = self._clock.monotonic()
-        other, until = self._held.get(name, (holder, now))
-        if other != holder and until > now:
-            return False
-        self._held[name] = (holder, now + ttl.total_seconds())
-        return True
+        taken = {name for name in names if self._is_free(name, holder, now)}
+        self._held |= dict.fromkeys(taken, (holder, now + ttl.total_seconds()))
+        return taken
 
-    async def release(self, name: str, holder: str) -> None:
-        if self._held.get(name, ("", 0.0))[0] == holder:
-            del self._held[name]
+    async def release(self, holder: str) -> None:
+        self._held = {name: held for name, held in self._held.items() if held[0] != holder}
+
+    def _is_free(self, name: str, holder: str, now: float) -> bool:
+        other, until = self._held.get(name, (holder, now))
+        return other == holder or until <= now

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, Text, cast, delete, func, or_, type_coerce
@@ -27,17 +29,22 @@ class SqlLeases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
+    async def acquire(self, names: Collection[str], holder: str, ttl: timedelta) -> AbstractSet[str]:
+        if not names:
+            return frozenset()
         async with self._database.transaction() as connection:
-            take = insert_into(connection, leases).values(name=name, holder=holder, until=_from_now(connection, ttl))
+            until = _from_now(connection, ttl)
+            # In one order everywhere, so that processes that take the same ones do not wait in a circle.
+            rows = [{"name": name, "holder": holder, "until": until} for name in sorted(names)]
+            take = insert_into(connection, leases).values(rows)
             free = or_(leases.c.holder == holder, leases.c.until <= _from_now(connection, timedelta()))
             taken = {"holder": take.excluded.holder, "until": take.excluded.until}
             take = take.on_conflict_do_update(index_elements=[leases.c.name], set_=taken, where=free)
-            return (await connection.execute(take.returning(leases.c.name))).first() is not None
+            return frozenset((await connection.execute(take.returning(leases.c.name))).scalars())
 
-    async def release(self, name: str, holder: str) -> None:
+    async def release(self, holder: str) -> None:
         async with self._database.transaction() as connection:
-            await connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+            await connection.execute(delete(leases).where(leases.c.holder == holder))
 
 
 def _from_now(connection: AsyncConnection, distance: timedelta) -> ColumnElement[object]:

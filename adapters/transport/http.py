@@ -130,10 +130,9 @@ class Answer:
         """The whole body.  Raises VendorFault where it is too large, breaks off or stands still."""
         response = self._response
         try:
-            async with asyncio.timeout(self._idle_s):
-                length = response.content_length
-                if length is not None and length <= bytes_max and "Content-Encoding" not in response.headers:
-                    return await response.read()
+            if response.content.is_eof() and response.content.total_bytes <= bytes_max:
+                # It came with its head, as short answers do: nothing to wait for.
+                return await response.read()
             return await self._read_bounded(bytes_max)
         except TimeoutError:
             raise VendorFault(FaultKind.IDLE_TIMEOUT, f"its answer stood still for {self._idle_s:g} s") from None

@@ -99,10 +99,7 @@ class Failover:
             started = self.clock.monotonic()
             meter.offer = offer
             try:
-                async with asyncio.timeout(deadline - started):
-                    begun = await attempt(self.vendors[offer.vendor], self._call(meter, offer, deadline - started))
-            except TimeoutError:
-                fault = VendorFault(FaultKind.FIRST_BYTE_TIMEOUT, "its answer did not begin in time")
+                begun = await attempt(self.vendors[offer.vendor], self._call(meter, offer, deadline - started))
             except VendorFault as raised:
                 fault = raised
             else:
@@ -152,10 +149,14 @@ async def _begun(vendor: ChatVendor, call: ChatCall) -> OpenedStream:
     rest = aiter(stream)
     pieces: list[bytes] = []
     try:
-        async for piece in rest:
-            pieces.append(piece)
-            if stream.started:
-                break
+        async with asyncio.timeout(call.first_byte_s):
+            async for piece in rest:
+                pieces.append(piece)
+                if stream.started:
+                    break
+    except TimeoutError:
+        stream.close()
+        raise VendorFault(FaultKind.FIRST_BYTE_TIMEOUT, "its answer did not begin in time") from None
     except BaseException:
         stream.close()
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Protocol
 
@@ -9,13 +11,13 @@ from typing import Protocol
 class Leases(Protocol):
     """One holder per name.  The time is storage's own, because the holders' clocks need not agree."""
 
-    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
-        """Take a lease that nobody has or whose time is over, or renew one's own; False where another has it.
+    async def acquire(self, names: Collection[str], holder: str, ttl: timedelta) -> AbstractSet[str]:
+        """Take those that nobody has or whose time is over, and renew one's own; returns all of these.
 
-        It ends `ttl` after the call at the earliest.  Raises StorageUnavailable, and then it may have been taken.
+        They end `ttl` after the call at the earliest.  Raises StorageUnavailable, and then some may have been taken.
         """
         ...
 
-    async def release(self, name: str, holder: str) -> None:
-        """Give it back before its time.  Does nothing where another has it."""
+    async def release(self, holder: str) -> None:
+        """Give all of one's own back before their time."""
         ...

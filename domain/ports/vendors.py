@@ -61,11 +61,11 @@ class ChatVendor(Protocol):
     slug: VendorSlug
 
     async def complete(self, call: ChatCall) -> ChatAnswer:
-        """The whole answer.  Raises VendorFault, never returns part of one."""
+        """The whole answer.  Raises VendorFault, also where nothing came within `call.first_byte_s`."""
         ...
 
     async def stream(self, call: ChatCall) -> ChatStream:
-        """Returns once the vendor has accepted the request.  Raises VendorFault."""
+        """Returns once the vendor has accepted the request, within `call.first_byte_s`.  Raises VendorFault."""
         ...
 
 

@@ -1,30 +1,36 @@
-"""`gatewayz serve`: one process with the HTTP interface and the background work."""
+"""`gatewayz serve`: the HTTP interface and the background work, in one process or in several."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
+import socket
 import sys
-from types import FrameType
 
-import structlog
-import uvicorn
+from msgspec.structs import replace
 
 from adapters.sql.migrate import Ahead, Behind, revision_state, upgrade
 from application.bootstrap import FirstStart
 from domain.errors import StorageUnavailable
 from entrypoints.container import Container
-from entrypoints.http.app import Gateway, create_gateway
-from entrypoints.settings import Settings
-
-GRACE_S = 10
-"""What the server waits beyond the drain before it cancels what is left."""
-
-log = structlog.get_logger(__name__)
+from entrypoints.settings import Server, Settings
+from entrypoints.supervisor.server import DrainingServer
+from entrypoints.supervisor.sockets import AddressRefusedError, listening_socket
+from entrypoints.supervisor.supervisor import Supervisor
 
 
 def serve(settings: Settings) -> int:
     """Runs until a signal stops it; returns the exit status."""
+    try:
+        # First of all, so that a second start does not touch the database of the one that runs.
+        with listening_socket(settings.server.host, settings.server.port) as listener:
+            server = replace(settings.server, port=listener.getsockname()[1])
+            return _serve(replace(settings, server=server), listener)
+    except AddressRefusedError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _serve(settings: Settings, listener: socket.socket) -> int:
     try:
         first = asyncio.run(_prepared(settings))
     except StorageUnavailable as error:
@@ -35,52 +41,29 @@ def serve(settings: Settings) -> int:
         return 1
     if first is None:
         return 1
-    gateway = create_gateway(Container(settings=settings))
-    config = uvicorn.Config(
-        gateway.app,
-        host=settings.server.host,
-        port=settings.server.port,
-        loop="uvloop",
-        http="httptools",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=2048,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=settings.server.drain_s + GRACE_S,
-    )
-    # What was imported lives as long as the process: collecting it again and again only costs time.
-    gc.collect()
-    gc.freeze()
-    server = DrainingServer(config, gateway, settings.server.drain_s, banner(settings, first))
-    server.run()
+    welcome = banner(settings, first)
+    if settings.server.workers > 1:
+        return asyncio.run(_supervised(settings.server, listener, welcome))
+    server = LoneServer(settings, welcome)
+    server.run([listener])
     return 0 if server.started else 1
 
 
-class DrainingServer(uvicorn.Server):
-    """Stops gently: not ready, then what runs may finish, then what still streams is told and ends."""
+class LoneServer(DrainingServer):
+    """The only process of its gateway."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_s: float, banner: str) -> None:
-        super().__init__(config)
-        self._gateway = gateway
-        self._drain_s = drain_s
+    def __init__(self, settings: Settings, banner: str) -> None:
+        super().__init__(settings)
         self._banner = banner
 
-    async def startup(self, *arguments: object, **named: object) -> None:
-        await super().startup(*arguments, **named)  # type: ignore[arg-type]
-        if self.started:
-            print(self._banner, flush=True)
+    async def listening(self) -> None:
+        print(self._banner, flush=True)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if not self.should_exit:
-            self._gateway.begin_drain()
-            loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(lambda: loop.call_later(self._drain_s, self._gateway.end_streams))
-        # A second signal does not cut what runs: money is being counted, and the drain has its own end.
-        self.should_exit = True
-        log.info("stopping", signal=sig)
+
+async def _supervised(server: Server, listener: socket.socket, banner: str) -> int:
+    # Workers read their settings anew, also those that replace others later; this much has been decided by the socket.
+    environ = {"HOST": server.host, "PORT": str(server.port), "GATEWAYZ_WORKERS": str(server.workers)}
+    return await Supervisor(listener, server.workers, environ, lambda: print(banner, flush=True)).run()
 
 
 async def _prepared(settings: Settings) -> FirstStart | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import cast
 
 from litestar import Litestar, asgi
 from litestar.config.cors import CORSConfig
@@ -75,7 +76,9 @@ def create_gateway(container: Container) -> Gateway:
         state=State({"entrance": _entrance(container), "top_up_url": settings.top_up_url}),
     )
     identified = with_request_ids(litestar, adapters.ids().fresh)
-    gateway.app = _edge(litestar, identified, frozenset(path for route in routes for path in route.paths))
+    # Browsers' preflights are the framework's business; without them an inference route needs no framework at all.
+    direct = {} if origins else {path: cast("ASGIApp", route.fn) for route in routes for path in route.paths}
+    gateway.app = _edge(identified, direct)
     return gateway
 
 
@@ -149,12 +152,16 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         await adapters.database().close()
 
 
-def _edge(litestar: ASGIApp, identified: ASGIApp, own_ids: frozenset[str]) -> ASGIApp:
-    """Routes that make their request's id themselves are spared a layer around every chunk that they send."""
+def _edge(framework: ASGIApp, direct: Mapping[str, ASGIApp]) -> ASGIApp:
+    """Sends requests of the raw routes straight to their handlers: the same handlers as in the route table.
+
+    They authenticate, give ids and tell errors themselves, so that the framework's layers, of which one wraps every
+    chunk that is sent, would only cost time: about a tenth of what the gateway adds to a request.
+    """
 
     async def edge(scope: Scope, receive: Receive, send: Send) -> None:
-        app = litestar if scope["type"] == ScopeType.HTTP and scope["path"] in own_ids else identified
-        await app(scope, receive, send)
+        app = direct.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
+        await (app or framework)(scope, receive, send)
 
     return edge
 

@@ -211,7 +211,7 @@ def _invalid(error: HTTPException) -> InvalidRequest:
         if match := pattern.search(text):
             return InvalidRequest(f"{match[1]!r} {said}.", param=match[1])
     if match := _PATH.search(text):
-        field = match[1] or field
+        field = match[1].replace("[...]", "") or field
     # "data" is the framework's word for the whole body.
     field = "" if field == "data" else field
     plain = text.partition(" - at ")[0].rstrip(".")

@@ -71,11 +71,25 @@ class Exchange:
         return b"".join(parts)
 
     async def _part(self) -> dict[str, Any]:
+        # A bare timer, because the body has nearly always come with its head and a time-out costs more than reading it.
+        task, stood_still = asyncio.current_task(), False
+
+        def give_up() -> None:
+            nonlocal stood_still
+            stood_still = True
+            if task is not None:
+                task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(BODY_SILENCE_S, give_up)
         try:
-            async with asyncio.timeout(BODY_SILENCE_S):
-                message: Any = await self._receive()
-        except TimeoutError:
+            message: Any = await self._receive()
+        except asyncio.CancelledError:
+            if not stood_still or task is None:
+                raise
+            task.uncancel()
             raise InvalidRequest(f"The body of this request stood still for {BODY_SILENCE_S:g} s.") from None
+        finally:
+            timer.cancel()
         if message["type"] == "http.disconnect":
             raise CallerGone
         return message  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ which is faster by far than the library's own way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.of_all: Callable[[], Awaitable[bytes]] | None = None
+        """What several worker processes count together; None where this process is the only one."""
         ProcessCollector(registry=self.registry)
         self._requests = self._counter(
             "requests", "Requests answered.", "route", "status", "model", "vendor", "outcome"
@@ -127,5 +129,6 @@ class MetricsController(Controller):
 
     @get("/metrics", guards=[Scraper()])
     async def show(self, metrics: NamedDependency[Metrics]) -> Response[bytes]:
-        """This process's numbers, in Prometheus' text form."""
-        return Response(metrics.exposed(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        """The numbers of all processes of this server, in Prometheus' text form."""
+        numbers = await metrics.of_all() if metrics.of_all else metrics.exposed()
+        return Response(numbers, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -41,6 +41,7 @@ class AnthropicModel(Struct, frozen=True, kw_only=True):
     created_at: datetime
     max_input_tokens: int | None
     max_tokens: int | None
+    lifecycle: str = "active"
 
 
 class AnthropicModels(Struct, frozen=True, kw_only=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
 from application.credits import Adjusted, Balance
@@ -24,6 +25,9 @@ NO_LIMIT = 10**12
 """Stands for a number that a key's own limits leave open."""
 
 
+PerPeriod = Annotated[int, Meta(ge=1, le=NO_LIMIT)]
+
+
 def read_usd(text: str, field: str) -> Usd:
     """Raises InvalidRequest."""
     try:
@@ -35,13 +39,13 @@ def read_usd(text: str, field: str) -> Usd:
 class LimitsBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A key's own rate limits; they can only lower its account's."""
 
-    requests_per_minute: int | UnsetType = UNSET
-    requests_per_hour: int | UnsetType = UNSET
-    requests_per_day: int | UnsetType = UNSET
-    tokens_per_minute: int | UnsetType = UNSET
-    tokens_per_day: int | UnsetType = UNSET
-    burst: int | UnsetType = UNSET
-    concurrent: int | UnsetType = UNSET
+    requests_per_minute: PerPeriod | UnsetType = UNSET
+    requests_per_hour: PerPeriod | UnsetType = UNSET
+    requests_per_day: PerPeriod | UnsetType = UNSET
+    tokens_per_minute: PerPeriod | UnsetType = UNSET
+    tokens_per_day: PerPeriod | UnsetType = UNSET
+    burst: PerPeriod | UnsetType = UNSET
+    concurrent: PerPeriod | UnsetType = UNSET
 
     def as_limits(self) -> LimitSet:
         given = {name: getattr(self, name) for name in self.__struct_fields__}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from enum import Enum
 from typing import Final
 
@@ -49,8 +50,9 @@ class Channel:
             self._writer.write(_HEADER.pack(say.value, len(content)) + content)
 
     async def sent(self) -> None:
-        """Everything sent has left this process."""
-        await self._writer.drain()
+        """Everything sent has left this process, or the other end is gone."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
 
     async def receive(self) -> tuple[Say, bytes] | None:
         """None where the other end is gone."""

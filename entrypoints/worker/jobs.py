@@ -1,13 +1,14 @@
 """Periodic jobs: each has a period, a deadline, and a lease by which one process at a time does it.
 
 One that fails is logged and tried again, never fatal.  The process that got a lease keeps and renews it until it stops;
-the others ask for it now and then, so that a job goes on elsewhere soon after its process has died.
+the others ask for it every few seconds, so that a job goes on elsewhere soon after its process has died.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import timedelta
 
@@ -31,13 +32,13 @@ class Job(Struct, frozen=True):
 
 
 class LeaseTimes(Struct, frozen=True, kw_only=True):
-    """How long a lease is taken for, and when it is asked for again."""
+    """How long the leases are taken for, and when they are asked for again."""
 
-    ttl_s: float = 30.0
-    ask_s: float = 8.0
-    """Between two attempts to renew it, or to get it from whoever has it."""
-    end_s: float = 6.0
-    """Before a lease ends unrenewed its job is cancelled so early: longer than storage lets a statement run."""
+    ttl_s: float = 10.0
+    ask_s: float = 3.0
+    """Between two attempts to renew them, or to get them from whoever has them."""
+    end_s: float = 3.0
+    """So much before leases end unrenewed their jobs are cancelled, so that these have ended by then."""
 
 
 def background_jobs(container: Container) -> list[Job]:
@@ -52,63 +53,60 @@ def background_jobs(container: Container) -> list[Job]:
 
 async def run_jobs(jobs: Sequence[Job], leases: Leases, holder: str, times: LeaseTimes | None = None) -> None:
     """Until cancelled; `holder` is this process's name among all of them."""
-    async with asyncio.TaskGroup() as group:
-        for job in jobs:
-            leased = _LeasedJob(job, leases, holder, times or LeaseTimes())
-            group.create_task(leased.run(), name=f"job:{job.name}")
+    leased = _LeasedJobs(jobs, leases, holder, times or LeaseTimes())
+    try:
+        await leased.run()
+    finally:
+        await leased.stop()
 
 
-class _LeasedJob:
-    def __init__(self, job: Job, leases: Leases, holder: str, times: LeaseTimes) -> None:
-        self._job = job
+class _LeasedJobs:
+    def __init__(self, jobs: Sequence[Job], leases: Leases, holder: str, times: LeaseTimes) -> None:
+        self._jobs = {job.name: job for job in jobs}
         self._leases = leases
         self._holder = holder
         self._times = times
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._end = 0.0
-        """When the lease ends for us, by the loop's clock: it counts from before we asked, and storage's from after."""
+        """When our leases end, by the loop's clock: it counts from before we asked, and storage's from after."""
 
     async def run(self) -> None:
-        while True:
-            if await self._ask():
-                await self._work_while_held()
-            await asyncio.sleep(self._times.ask_s)
-
-    async def _work_while_held(self) -> None:
-        work = asyncio.create_task(_repeat(self._job), name=f"work:{self._job.name}")
-        try:
-            await self._renew_until_lost()
-            log.warning("job's lease lost", job=self._job.name)
-        finally:
-            work.cancel()
-            await asyncio.wait([work])
-            await self._release()
-
-    async def _renew_until_lost(self) -> None:
-        """Returns where another has the lease, or storage did not renew it in time."""
         loop = asyncio.get_running_loop()
-        while loop.time() < self._end:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._end):
-                    await asyncio.sleep(self._times.ask_s)
-                    if await self._ask() is False:
-                        return
+        while True:
+            held = await self._ask()
+            await self._cancel(self._running.keys() - held)
+            for name in held - self._running.keys():
+                self._running[name] = asyncio.create_task(_repeat(self._jobs[name]), name=f"job:{name}")
+            left_s = self._end - loop.time() if self._running else self._times.ask_s
+            await asyncio.sleep(min(left_s, self._times.ask_s))
 
-    async def _ask(self) -> bool | None:
-        """Whether the lease is ours; None where storage did not say."""
-        asked = asyncio.get_running_loop().time()
-        try:
-            held = await self._leases.acquire(self._job.name, self._holder, timedelta(seconds=self._times.ttl_s))
-        except StorageUnavailable:
-            return None
-        if held:
-            self._end = asked + self._times.ttl_s - self._times.end_s
-        return held
-
-    async def _release(self) -> None:
-        """What is not given back ends by itself."""
+    async def stop(self) -> None:
+        await self._cancel(set(self._running))
+        # What is not given back ends by itself.
         with suppress(StorageUnavailable, TimeoutError):
             async with asyncio.timeout(self._times.end_s):
-                await self._leases.release(self._job.name, self._holder)
+                await self._leases.release(self._holder)
+
+    async def _ask(self) -> AbstractSet[str]:
+        """The jobs whose leases are ours now; where storage does not say, those that must still be."""
+        asked = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(self._end if self._running else None):
+                ttl = timedelta(seconds=self._times.ttl_s)
+                held = await self._leases.acquire(self._jobs.keys(), self._holder, ttl)
+        except (StorageUnavailable, TimeoutError):
+            in_time = asyncio.get_running_loop().time() < self._end
+            return set(self._running) if in_time else frozenset()
+        self._end = asked + self._times.ttl_s - self._times.end_s
+        return held
+
+    async def _cancel(self, names: AbstractSet[str]) -> None:
+        tasks = [self._running.pop(name) for name in names]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            log.info("jobs given up", jobs=sorted(names))
+            await asyncio.wait(tasks)
 
 
 async def _repeat(job: Job) -> None:

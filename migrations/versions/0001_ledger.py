@@ -106,6 +106,7 @@ def _create_holds(moment: sa.types.TypeEngine[object]) -> None:
         sa.CheckConstraint("amount >= 0 AND watermark >= 0", name="ck_holds_not_negative"),
         sa.CheckConstraint("state IN ('open', 'charged', 'voided')", name="ck_holds_state"),
         sa.CheckConstraint("(state = 'open') = (ended_at IS NULL)", name="ck_holds_ended"),
+        sqlite_with_rowid=False,
     )
     is_open = sa.text("state = 'open'")
     op.create_index("ix_holds_open", "holds", ["lease_until"], postgresql_where=is_open, sqlite_where=is_open)
@@ -133,6 +134,7 @@ def _create_transfers(moment: sa.types.TypeEngine[object]) -> None:
         sa.PrimaryKeyConstraint("account_id", "id", "at", name="pk_transfers"),
         sa.CheckConstraint("amount >= 0", name="ck_transfers_not_negative"),
         postgresql_partition_by="RANGE (at)",
+        sqlite_with_rowid=False,
     )
     posted = sa.text("kind NOT IN ('hold', 'extend', 'void')")
     op.create_index(
@@ -160,5 +162,6 @@ def _create_generations(moment: sa.types.TypeEngine[object]) -> None:
         sa.Column("record", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", "id", "started_at", name="pk_generations"),
         postgresql_partition_by="RANGE (started_at)",
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_generations_account_id_started_at", "generations", ["account_id", "started_at"])

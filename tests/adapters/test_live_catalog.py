@@ -188,9 +188,9 @@ async def test_refreshes_of_a_vendor_at_one_time_ask_it_once(world):
     catalog = world.catalog()
     world.alpha.gate.clear()
     refreshes = [asyncio.create_task(catalog.refresh(ALPHA)) for _ in range(5)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     refreshes[0].cancel()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     world.alpha.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await refreshes[0]

@@ -127,6 +127,15 @@ async def test_tokens_are_corrected_once_they_are_known(limiter):
     assert (await limiter.acquire([limited], 0)).tokens.remaining == 100
 
 
+async def test_one_requests_correction_does_not_change_what_another_may_give_back(limiter, clock):
+    limited = subject(tokens_per_minute=1_000)
+    first, second = await limiter.acquire([limited], 600), await limiter.acquire([limited], 300)
+    clock.seconds += 50
+    limiter.release([limited], first, 300)
+    limiter.release([limited], second, -300)
+    assert (await limiter.acquire([limited], 0)).tokens.remaining == 700
+
+
 async def test_new_limits_hold_at_once_and_forget_nothing_that_was_used(limiter):
     before, after = subject(burst=10), subject(burst=10, requests_per_hour=9)
     admitted = [await limiter.acquire([before], 1_000) for _ in range(8)]

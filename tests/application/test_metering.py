@@ -378,6 +378,20 @@ async def test_a_long_stream_extends_its_hold() -> None:
     assert await stage.booked(Kind.EXCESS) == []
 
 
+async def test_a_burst_that_outgrows_its_hold_at_once_is_paid_from_what_is_there() -> None:
+    """One event may hold a whole document; as long as credit is there, it is no reason to end the stream."""
+    told = chunks(["x" * 100_000, " more"], usage=token_usage(10, 26_000), obfuscation=False)
+    stage = Stage(ActingVendor("alpha", Line(*told, DONE)))
+    await stage.fund("1")
+
+    running = await stage.stream(streamed(stream_options=WITH_USAGE))
+    seen = await read(running)
+
+    assert not running.cut_short
+    assert seen == b"".join(told) + DONE
+    assert await stage.charged() == cost(10, 26_000)
+
+
 async def test_a_stream_that_no_credit_carries_further_ends_with_length() -> None:
     told = chunks(["word " * 40] * 2_000, usage_at="nowhere", obfuscation=False)
     line = Line(*told, DONE)

@@ -23,6 +23,7 @@ from adapters.sql.database import Database
 from adapters.sql.ledger.batch import Store
 from adapters.sql.ledger.postgresql import PostgresStore
 from adapters.sql.ledger.sqlite import SqliteStore
+from adapters.system.ids import TimeOrderedIds
 from domain.ledger import Operation
 from tests import services
 from tests.contracts.ledgers import grant, hold, opened, settle
@@ -65,12 +66,13 @@ class OneByOne:
 
 async def measured(submit: Submit, callers: int, seconds: float) -> Measured:
     pairs = 0
+    ids = TimeOrderedIds()
     stop_at = time.perf_counter() + seconds
 
     async def caller() -> None:
         nonlocal pairs
         while time.perf_counter() < stop_at:
-            name = uuid4().hex
+            name = ids.fresh()
             await submit(hold(name, 50_000_000))
             await submit(settle(name, 12_345_678))
             pairs += 1

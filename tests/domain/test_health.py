@@ -54,9 +54,9 @@ def test_half_of_the_last_twenty_within_a_minute_open_it_too():
 def test_failures_of_long_ago_do_not_count():
     vitals = NEW
     for number in range(OUTCOMES):
-        at = number * OUTCOMES_S / 10
+        at = number * OUTCOMES_S / 8
         vitals = fail(answer(vitals, at), at)
-    assert not vitals.resting(OUTCOMES * OUTCOMES_S / 10)
+    assert not vitals.resting(OUTCOMES * OUTCOMES_S / 8)
 
 
 def test_an_open_breaker_rests_thirty_seconds_and_then_lets_one_request_find_out():

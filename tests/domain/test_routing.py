@@ -81,7 +81,7 @@ def test_only_and_ignore_exclude_with_their_reasons():
 def test_without_fallbacks_there_is_one_offer_and_it_is_from_the_order():
     route = plan_route([ALL], demand(order=("middle", "dear"), allow_fallbacks=False))
     assert vendors(route) == ["middle"]
-    reasons = {each.offer.vendor: each.reason for each in route.excluded}
+    reasons = {str(each.offer.vendor): each.reason for each in route.excluded}
     assert reasons["dear"] == "allow_fallbacks is false"
     assert "provider.order" in reasons["cheap"]
 

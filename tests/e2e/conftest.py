@@ -35,6 +35,9 @@ SOLO = tuple(f"acme/solo-{number}" for number in range(1, 5))
 """Models that only alpha serves."""
 SHARED = tuple(f"acme/shared-{number}" for number in range(1, 9))
 """Models that alpha and beta serve at one price, so that alpha comes first while it is healthy."""
+GONE = "acme/gone"
+"""Served only by a vendor that nobody can reach, which offers one shared model too."""
+SERVED = {"alpha": (*SOLO, *SHARED), "beta": SHARED, "gone": (GONE, SHARED[6])}
 INPUT_NANOS, OUTPUT_NANOS = 1_000, 2_000
 """What one token costs of every model here: $1 and $2 per million."""
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -109,6 +112,8 @@ class Place:
         return response.json()
 
     async def generation(self, request_id: str) -> Any:
+        """The record of a request, once everything before is settled."""
+        await self.balance()
         return await self.get(f"/v1/generations/{request_id}")
 
     async def balance(self, key: str | None = None) -> Any:
@@ -169,14 +174,18 @@ def cost(input_tokens: int, output_tokens: int) -> int:
 
 
 def vendor_settings(alpha: Upstream, beta: Upstream) -> dict[str, str]:
+    addresses = {"alpha": alpha.base_url, "beta": beta.base_url, "gone": "http://127.0.0.1:1/v1"}
     rows = [
-        {"slug": "alpha", "base_url": alpha.base_url, "wire": "openai", "api_key": "sk-alpha-secret-0001"},
-        {"slug": "beta", "base_url": beta.base_url, "wire": "openai", "api_key": "sk-beta-secret-0002"},
+        {
+            "slug": slug,
+            "base_url": address,
+            "wire": "openai",
+            "api_key": f"sk-{slug}-secret-0001",
+            "models": SERVED[slug],
+        }
+        for slug, address in addresses.items()
     ]
-    models = [[*SOLO, *SHARED], list(SHARED)]
-    return {
-        "GATEWAYZ_VENDORS": json.dumps([row | {"models": named} for row, named in zip(rows, models, strict=True)])
-    }
+    return {"GATEWAYZ_VENDORS": json.dumps(rows)}
 
 
 async def set_prices(directory: Path) -> None:
@@ -184,8 +193,7 @@ async def set_prices(directory: Path) -> None:
     database = Database(f"sqlite+aiosqlite:///{directory}/var/gatewayz.db")
     try:
         book = SqlPrices(database)
-        pairs = [("alpha", model) for model in (*SOLO, *SHARED)] + [("beta", model) for model in SHARED]
-        for vendor, model in pairs:
+        for vendor, model in ((vendor, model) for vendor, models in SERVED.items() for model in models):
             await book.add(
                 Price(
                     id=PriceId(f"test:{vendor}:{model}"),

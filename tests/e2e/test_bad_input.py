@@ -193,7 +193,7 @@ CARRIERS = ["Authorization", "x-api-key", "api-key", "x-goog-api-key", "key"]
 def carried(carrier: str, secret: str) -> tuple[dict[str, str], str]:
     if carrier == "key":
         return {}, f"?key={secret}"
-    return {carrier: f"Bearer {secret}" if carrier == "Authorization" else secret}, ""
+    return {carrier: f"Bearer {secret}".strip() if carrier == "Authorization" else secret}, ""
 
 
 async def post(place: Place, headers: dict[str, str], query: str = "") -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -113,7 +113,10 @@ class ActingVendor:
             self._acts.popleft()
         if isinstance(act, asyncio.Event):
             try:
-                await act.wait()
+                async with asyncio.timeout(call.first_byte_s):
+                    await act.wait()
+            except TimeoutError:
+                raise VendorFault(FaultKind.FIRST_BYTE_TIMEOUT, "it sent nothing in time") from None
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
@@ -247,6 +250,8 @@ class Stage:
             detached=self.detached,
         )
         self.caller = _caller(concurrent)
+        self.latest = RequestId("")
+        """The request that was made last."""
 
     async def fund(self, usd: str) -> None:
         lot = Lot(
@@ -259,10 +264,12 @@ class Stage:
         await self.ledger.submit(GrantCredit(account_id=ANN, lot=lot))
 
     async def whole(self, request: ChatRequest) -> WholeAnswer:
-        return await self.chat.whole(self.caller, request, RequestId(self.ids.fresh()))
+        self.latest = RequestId(self.ids.fresh())
+        return await self.chat.whole(self.caller, request, self.latest)
 
     async def stream(self, request: ChatRequest) -> RunningStream:
-        return await self.chat.stream(self.caller, request, RequestId(self.ids.fresh()))
+        self.latest = RequestId(self.ids.fresh())
+        return await self.chat.stream(self.caller, request, self.latest)
 
     async def account(self) -> CreditAccount:
         return await self.ledger.account(ANN)
@@ -286,7 +293,7 @@ class Stage:
 
     async def generation(self) -> Generation:
         """The record of the latest request."""
-        record = await self.ledger.generation(ANN, f"{self.ids._made:032x}")
+        record = await self.ledger.generation(ANN, self.latest)
         assert record is not None
         return record
 
@@ -324,10 +331,6 @@ async def begun(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(2):
         while not condition():
             await asyncio.sleep(0)
-
-
-def joined(frames: Sequence[bytes]) -> bytes:
-    return b"".join(frames)
 
 
 def _caller(concurrent: int) -> Caller:

@@ -8,8 +8,8 @@ from domain.ids import HoldId, KeyId, ModelId, RequestId
 from domain.ledger import OpenHold
 from domain.money import Usd
 from domain.usage import Generation
+from tests.fakes.served import refusal, run
 from tests.fakes.time import NOON
-from tests.http.conftest import refusal, run
 
 
 def test_credit_is_given_once_per_reference(boss, ann):
@@ -93,9 +93,9 @@ def test_prices_are_listed_by_offer(boss):
 def test_what_lacks_a_price_can_be_listed_alone(boss):
     (offer,) = boss.get("/admin/prices", unpriced="true").json()["offers"]
     assert (offer["model"], offer["price"]) == ("acme/soon", None)
-    assert [each["vendor"] for each in boss.get("/admin/prices", model="acme/one", vendor="other").json()["offers"]] == [
-        "other"
-    ]
+    assert [
+        each["vendor"] for each in boss.get("/admin/prices", model="acme/one", vendor="other").json()["offers"]
+    ] == ["other"]
 
 
 def test_a_price_is_set_in_the_name_of_who_set_it(served, boss):
@@ -116,7 +116,11 @@ def test_a_price_is_set_in_the_name_of_who_set_it(served, boss):
         ({"model": "acme/two", "input_usd": "1", "output_usd": 1}, "invalid_request", "output_usd"),
         ({"model": "acme/two", "input_usd": "0", "output_usd": "0"}, "invalid_request", "free"),
         ({"model": "acme/one", "input_usd": "1", "output_usd": "1"}, "invalid_request", "vendor"),
-        ({"model": "acme/one", "vendor": "acme", "input_usd": "900", "output_usd": "2"}, "price_implausible", "input_usd"),
+        (
+            {"model": "acme/one", "vendor": "acme", "input_usd": "900", "output_usd": "2"},
+            "price_implausible",
+            "input_usd",
+        ),
         ({"model": "acme/two", "input_usd": "1"}, "invalid_request", "output_usd"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from domain.catalog import Catalog
-from tests.http.conftest import CATALOG, refusal
+from tests.fakes.served import CATALOG, refusal
 
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
 LISTED = ["acme/one", "acme/two", "hub/author/deep"]
@@ -74,6 +74,7 @@ def test_anthropics_clients_get_their_own_shape(client):
     assert listed["data"][0] == {
         "type": "model", "id": "acme/one", "display_name": "Acme/One", "created_at": "2026-01-02T00:00:00Z",
         "max_input_tokens": 128_000, "max_tokens": 16_000,
+        "lifecycle": "active",
     }  # fmt: skip
     assert answer.headers["vary"] == "anthropic-version"
     assert answer.headers["etag"] != client.get("/v1/models").headers["etag"]

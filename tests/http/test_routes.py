@@ -13,7 +13,7 @@ from litestar.routes import HTTPRoute
 from domain.keys import ADMIN_KEY_SCOPES, KeyPolicy, Scope
 from domain.money import Usd
 from entrypoints.http.guards import Anyone, Needs, Probe
-from tests.http.conftest import ADDRESS_PER_MINUTE, Caller, Served, refusal, run
+from tests.fakes.served import ADDRESS_PER_MINUTE, Caller, Served, refusal, run
 
 CARRIERS = {
     "bearer": lambda secret: {"headers": {"authorization": f"Bearer {secret}"}},
@@ -78,7 +78,9 @@ def test_a_key_passes_where_it_has_the_scope_and_nowhere_else_however_it_is_carr
         assert answer.status_code not in {401, 403, 500}, (path, answer.text)
 
 
-@pytest.mark.parametrize("path", ["//user/balance", "/user//balance", "/USER/balance", "/user/%62alance/", "/user/balance;x"])
+@pytest.mark.parametrize(
+    "path", ["//user/balance", "/user//balance", "/USER/balance", "/user/%62alance/", "/user/balance;x"]
+)
 def test_no_spelling_of_a_path_gets_around_its_guard(client, path):
     assert client.get(path).status_code in {401, 404}
 
@@ -141,4 +143,3 @@ def test_nobody_reaches_what_is_another_accounts(served, client):
     run(served.grant_credit, ann.account_id, Usd.parse("5"), "welcome")
     assert bob.get("/user/balance").json()["spendable_usd"] == "0"
     assert bob.get("/user/credit-transactions").json()["transactions"] == []
-

@@ -27,6 +27,8 @@ DONE = b"data: [DONE]\n\n"
 
 _T = TypeVar("_T")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,3})?")
+_FLAT_USAGE = re.compile(rb'"usage"\s*:\s*\{(?!\s*\}|[^}]*"cost")(?:[^{}"]|"[^"\\]*"|\{[^{}]*\})*\}')
+"""A usage object as vendors write it: one level of details, no escapes, no cost of its own."""
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -157,6 +159,10 @@ def _cost_max(parts: Members) -> Usd | None:
 
 def with_cost(answer: bytes, cost: Usd) -> bytes:
     """A whole answer with `usage.cost`, a JSON number; unchanged where it has no usage object."""
+    if answer.count(b'"usage"') == 1 and (found := _FLAT_USAGE.search(answer)):
+        # The name stands there once, and quotes inside strings are escaped: this is the member itself.
+        end = found.end() - 1
+        return b'%b,"cost":%b%b' % (answer[:end], str(cost).encode(), answer[end:])
     try:
         parts = members(answer)
         raw = _raw(parts, "usage")

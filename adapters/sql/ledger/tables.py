@@ -97,6 +97,7 @@ transfers = Table(
     CheckConstraint("amount >= 0", name="not_negative"),
     Index("ix_transfers_posted", "account_id", "at", "id", postgresql_where=POSTED, sqlite_where=POSTED),
     postgresql_partition_by="RANGE (at)",
+    sqlite_with_rowid=False,
 )
 
 generations = Table(
@@ -115,4 +116,5 @@ generations = Table(
     Column("record", Text, nullable=False),
     Index(None, "account_id", "started_at"),
     postgresql_partition_by="RANGE (started_at)",
+    sqlite_with_rowid=False,
 )
