@@ -66,6 +66,7 @@ def configure_logging(level: str, secrets: Collection[str] = (), stream: TextIO 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         # The server brings handlers of its own, which would write past the redaction.
         logger = logging.getLogger(name)

@@ -146,7 +146,6 @@ end
 
 local function acquire(chosen, count, tokens, lease)
   local wait, who, where, booked = judged(chosen, count, tokens)
-  for i = 1, count do stored(chosen[i]).tats = booked[i] end
   if wait > 0 then return verdict(1, who, where, wait, chosen, count) end
   if lease ~= '' then
     for i = 1, count do

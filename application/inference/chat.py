@@ -27,7 +27,7 @@ from domain.usage import Outcome, Usage
 TOTAL_S: Final = 3_600.0
 """The longest that a stream may run."""
 CHECK_AFTER_BYTES: Final = 8 * 1024
-"""When a stream's hold is first compared with what it produced; the further from its end, the later the next time."""
+"""How often a stream's hold is compared with what it may have produced."""
 
 
 class WholeAnswer:
@@ -146,7 +146,7 @@ class RunningStream:
         Raises what the caller is told where the vendor breaks off; the answer is free then.
         """
         chat, stream, meter = self._chat, self._stream, self.meter
-        passed, check_at = 0, CHECK_AFTER_BYTES
+        unchecked = 0
         try:
             if stream.usage is not None:
                 self.cost = meter.cost(stream.usage)
@@ -158,17 +158,15 @@ class RunningStream:
                     self.cost = meter.cost(stream.usage)
                 if piece:
                     yield piece
-                    passed += len(piece)
-                    if passed > check_at:
-                        if not await meter.produced(stream.produced_tokens()):
+                    unchecked += len(piece)
+                    if unchecked > CHECK_AFTER_BYTES:
+                        unchecked = 0
+                        if meter.may_outgrow(stream.produced_at_most()) and not await meter.produced(
+                            stream.produced_tokens()
+                        ):
                             self.cut_short = True
                             self.close(Outcome.CUT_OFF, "length")
                             return
-                        # Half of what the hold pays at this rate; a stream that speeds up is still met in time.
-                        left_percent = 100 - meter.used_percent
-                        check_at = passed + max(
-                            CHECK_AFTER_BYTES, passed * left_percent // (2 * max(1, meter.used_percent))
-                        )
         except VendorFault as raised:
             fault = VendorFault(FaultKind.IDLE_TIMEOUT, self._given_up) if self._given_up else raised
             chat.health.failed(self.offer, fault)

@@ -68,7 +68,6 @@ class Meter:
     progress: Callable[[], int] | None = None
     """Output tokens of the stream that serves, counted when asked."""
     _produced: int = 0
-    _spent: Usd = ZERO
     _started: float = field(init=False)
     _extensions: int = 0
     _refused: bool = False
@@ -91,12 +90,6 @@ class Meter:
         return offer.price.cost(usage, offer.markup_ppm)
 
     @property
-    def used_percent(self) -> int:
-        """How much of the hold what was produced has used up, when it was last noted."""
-        held = self.hold.amount.nanos
-        return self._spent.nanos * 100 // held if held else 0
-
-    @property
     def balance(self) -> Usd:
         """What can be spent once this request has ended; other requests may have changed it meanwhile."""
         charged = self.record.cost if self.record else ZERO
@@ -107,15 +100,19 @@ class Meter:
         if self.first_token_at is None:
             self.first_token_at = self.clock.monotonic()
 
+    def may_outgrow(self, output_tokens: int) -> bool:
+        """Whether so many tokens would come near the end of the hold."""
+        spent = self.cost(produced_usage(self.request, output_tokens))
+        return bool(self.hold.amount) and spent.nanos * 100 >= self.hold.amount.nanos * EXTEND_AT_PERCENT
+
     async def produced(self, output_tokens: int) -> bool:
         """Note the progress of a stream; False when no credit is left to go on."""
         self._produced = output_tokens
-        self._spent = self.cost(produced_usage(self.request, output_tokens))
-        if not self.hold.amount or self.used_percent < EXTEND_AT_PERCENT:
+        if not self.may_outgrow(output_tokens):
             return True
         if not self._refused:
             await self._extend()
-        return self._spent < self.hold.amount
+        return self.cost(produced_usage(self.request, output_tokens)) < self.hold.amount
 
     async def _extend(self) -> None:
         """Hold as much again, or all that is spendable where that is less."""

@@ -52,6 +52,10 @@ class ChatStream(Protocol):
         """Our own count of the output yielded so far."""
         ...
 
+    def produced_at_most(self) -> int:
+        """A bound for `produced_tokens` that costs nothing to ask."""
+        ...
+
     def close(self) -> None:
         """Hang up at once.  Safe to call twice, and after the end."""
         ...

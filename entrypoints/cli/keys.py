@@ -18,7 +18,7 @@ from entrypoints.http.views import IssuedKeyView, KeysView, KeyView, read_usd, s
 
 app = App(name="keys", help="Make, list and revoke API keys.")
 
-Several = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+Several = Annotated[tuple[str, ...], Parameter(consume_multiple=False, show_default=False)]
 
 
 @app.command
@@ -28,7 +28,7 @@ def create(
     name: str,
     environment: Environment = Environment.LIVE,
     scope: Several = (),
-    admin: Annotated[bool, Parameter(negative="")] = False,
+    admin: bool = False,
     expires_days: int | None = None,
     max_requests: int | None = None,
     budget: str | None = None,

@@ -6,11 +6,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
+
+from entrypoints.version import gateway_version
 
 DONE, REFUSED, USAGE, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 78, 130
 
-app = App(name="gatewayz", help="A self-hosted AI gateway that sells access to models.", version="")
+
+app = App(
+    name="gatewayz",
+    help="A self-hosted AI gateway that sells access to models.",
+    version=gateway_version,
+    default_parameter=Parameter(negative=""),
+)
 app.command("entrypoints.cli.running:serve", help="Serve requests until stopped.", sort_key=1)
 app.command("entrypoints.cli.running:worker", help="Do the background work alone.", sort_key=2)
 app.command("entrypoints.cli.running:migrate", help="Bring the database's schema up to date.", sort_key=3)
@@ -29,11 +37,6 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of one command: 0 done, 1 refused with a reason, 2 wrong usage, 78 wrong settings."""
-    if list(arguments) == ["--version"]:
-        from entrypoints.http.health import gateway_version
-
-        print(gateway_version())
-        return DONE
     try:
         status = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from application.catalog import PriceWish
 from application.pages import Page
@@ -14,8 +12,6 @@ from entrypoints.container import Container
 from entrypoints.http.views import OffersView, PriceView, shown_offers, shown_price
 
 app = App(name="prices", help="Set and list what models cost.")
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 
 @app.command(name="set")
@@ -29,8 +25,8 @@ def set_price(
     cache_write: str | None = None,
     cache_write_1h: str | None = None,
     reasoning: str | None = None,
-    free: Flag = False,
-    yes: Flag = False,
+    free: bool = False,
+    yes: bool = False,
     json: bool = False,
 ) -> None:
     """Set what one vendor's offer of a model costs from now on.
@@ -86,7 +82,7 @@ def set_price(
 
 @app.command(name="list")
 def list_prices(
-    *, model: str | None = None, vendor: str | None = None, unpriced: Flag = False, json: bool = False
+    *, model: str | None = None, vendor: str | None = None, unpriced: bool = False, json: bool = False
 ) -> None:
     """List what each vendor's offer of each model costs now.
 

@@ -22,7 +22,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.routes import ASGIRoute
 
 from entrypoints.http.guards import ANYONE
-from entrypoints.http.health import gateway_version
+from entrypoints.version import gateway_version
 
 DOCUMENTED: Final = "openapi"
 """The `opt` of a raw ASGI handler that holds its operations, by method."""

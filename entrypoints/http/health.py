@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from litestar import Controller, Response, get, head
@@ -16,6 +15,7 @@ from domain.ports.catalog import CatalogSource
 from domain.ports.clock import Clock
 from domain.ports.repositories import Revisions
 from entrypoints.http.guards import ANYONE, PROBE
+from entrypoints.version import gateway_version
 
 STORAGE_ANSWERS_WITHIN_S: Final = 2.0
 ASKED_AGAIN_AFTER_S: Final = 1.0
@@ -104,10 +104,3 @@ class HealthController(Controller):
     @get("/ping", guards=[PROBE])
     async def ping(self) -> PongView:
         return PongView(message="pong")
-
-
-def gateway_version() -> str:
-    try:
-        return version("gatewayz")
-    except PackageNotFoundError:
-        return "unknown"

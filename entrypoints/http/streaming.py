@@ -50,7 +50,6 @@ class EventStream:
             await self._start()
         await self._exchange.send({"type": "http.response.body", "body": data, "more_body": True})
         self.writing_since = None
-        self.last = time.monotonic()
 
     async def finish(self) -> None:
         if self.gone:

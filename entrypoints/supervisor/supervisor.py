@@ -178,10 +178,11 @@ class Supervisor:
             return merged((self._ended, self._own(), *(worker.numbers for worker in self._workers)))
 
     def _own(self) -> Numbers:
-        running = "gatewayz_workers"
+        serving = "gatewayz_workers"
         crashes = "gatewayz_worker_crashes"
+        count = sum(worker.serving for worker in self._workers)
         return {
-            running: Family(running, "Worker processes.", "gauge", {(running, ()): len(self._workers)}),
+            serving: Family(serving, "Worker processes that take requests.", "gauge", {(serving, ()): count}),
             crashes: Family(crashes, "Workers that crashed.", "counter", {(f"{crashes}_total", ()): self._crashes}),
         }
 

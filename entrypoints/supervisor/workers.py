@@ -38,6 +38,11 @@ class Worker:
         self._counted = asyncio.Event()
         self._killing: asyncio.TimerHandle | None = None
 
+    @property
+    def serving(self) -> bool:
+        """It takes requests, and has not been told to stop."""
+        return self.ready and self._killing is None and not self.ended.is_set()
+
     @classmethod
     async def start(cls, listener: socket.socket, environ: Mapping[str, str]) -> Worker:
         ours, theirs = socket.socketpair()

@@ -67,6 +67,7 @@ class _LeasedJobs:
         self._holder = holder
         self._times = times
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._asking: asyncio.Task[AbstractSet[str] | None] | None = None
         self._end = 0.0
         """When our leases end, by the loop's clock: it counts from before we asked, and storage's from after."""
 
@@ -84,21 +85,30 @@ class _LeasedJobs:
         await self._cancel(set(self._running))
         # What is not given back ends by itself.
         with suppress(StorageUnavailable, TimeoutError):
-            async with asyncio.timeout(self._times.end_s):
+            async with asyncio.timeout(self._times.ttl_s):
+                if self._asking is not None:
+                    # Else it might take leases after we have given them back.
+                    await asyncio.wait([self._asking])
                 await self._leases.release(self._holder)
 
     async def _ask(self) -> AbstractSet[str]:
         """The jobs whose leases are ours now; where storage does not say, those that must still be."""
-        asked = asyncio.get_running_loop().time()
-        try:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        self._asking = asyncio.create_task(self._acquired())
+        with suppress(TimeoutError):
             async with asyncio.timeout_at(self._end if self._running else None):
-                ttl = timedelta(seconds=self._times.ttl_s)
-                held = await self._leases.acquire(self._jobs.keys(), self._holder, ttl)
-        except (StorageUnavailable, TimeoutError):
-            in_time = asyncio.get_running_loop().time() < self._end
-            return set(self._running) if in_time else frozenset()
-        self._end = asked + self._times.ttl_s - self._times.end_s
-        return held
+                held = await asyncio.shield(self._asking)
+            if held is not None:
+                self._end = asked + self._times.ttl_s - self._times.end_s
+                return held
+        return set(self._running) if loop.time() < self._end else frozenset()
+
+    async def _acquired(self) -> AbstractSet[str] | None:
+        try:
+            return await self._leases.acquire(self._jobs.keys(), self._holder, timedelta(seconds=self._times.ttl_s))
+        except StorageUnavailable:
+            return None
 
     async def _cancel(self, names: AbstractSet[str]) -> None:
         tasks = [self._running.pop(name) for name in names]

@@ -100,9 +100,20 @@ async def test_a_place_that_nobody_gives_back_is_free_again_in_the_end(limits):
     await limits.after(3_599)
     await refusal(limits, limited)
     await limits.after(1)
-    await limits.limiter.acquire([limited], 1)
-    limits.limiter.release([limited], lost, 0)
-    await refusal(limits, limited)
+    admitted = await limits.limiter.acquire([limited], 1)
+    limits.limiter.release([limited], lost, 1_000)
+    await limits.flush()
+    refused = await refusal(limits, limited)
+    assert (refused.window, refused.tokens) == ("concurrent", admitted.tokens)
+
+
+async def test_the_last_request_of_a_burst_is_admitted_and_the_next_is_not(limits):
+    for size in range(3, 40):
+        limited = subject(f"key:{size}", requests_per_minute=size, burst=size)
+        await limits.after(0.123_457)
+        for _ in range(size):
+            await limits.limiter.acquire([limited], 0)
+        assert (await refusal(limits, limited, tokens=0)).window == "requests_per_minute"
 
 
 async def test_tokens_are_corrected_once_they_are_known(limits):
@@ -184,6 +195,30 @@ async def test_who_leaves_while_it_asks_takes_no_place(limits):
         await limits.flush()
     admitted = await limits.limiter.acquire([limited], 1_000)
     limits.limiter.release([limited], admitted, 0)
+
+
+@pytest.mark.redis
+async def test_who_leaves_just_when_it_is_admitted_takes_no_place(redis_url):
+    with services.redis_client(redis_url) as redis:
+        redis.flushdb()
+
+        class LeavingClock(HandClock):
+            leave = staticmethod(lambda: None)
+
+            def monotonic(self) -> float:
+                # It is read right before the answers are given.
+                asyncio.get_running_loop().call_soon(self.leave)
+                return super().monotonic()
+
+        clock = LeavingClock(redis)
+        async with opened(redis_url, clock) as limiter:
+            limited = subject(concurrent=1, tokens_per_minute=1_000)
+            asking = asyncio.create_task(limiter.acquire([limited], 1_000))
+            clock.leave = asking.cancel
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            admitted = await limiter.acquire([limited], 1_000)
+            assert ":" in admitted.lease
 
 
 STEP = st.tuples(
@@ -302,7 +337,12 @@ async def test_nothing_stays_in_redis_of_who_is_idle(redis_url):
         limiter = RedisLimiter(client, SystemClock())
         await limiter.open()
         who = [subject(), subject("account:b")]
-        limiter.release(who, await limiter.acquire(who, 10), -10)
+        await limiter.hit(Subject("address:y", (Window("attempts", 3, 60, 3, False),), 0))
+        admitted = await limiter.acquire(who, 10)
+        places = {key.decode(): redis.ttl(key) for key in redis.scan_iter(f"{PREFIX}limit:*:places")}
+        assert set(places) == {f"{PREFIX}limit:{{account:b}}:{each.id}:places" for each in who}
+        assert all(0 < lasts_s < 120 for lasts_s in places.values())
+        limiter.release(who, admitted, -10)
         await limiter.flush()
         kept = [key.decode() for key in redis.scan_iter(f"{PREFIX}limit:*:*")]
         assert kept

@@ -22,11 +22,11 @@ import openai
 import pytest
 from anyio import to_thread
 
-from adapters.sql.database import Database
-from adapters.sql.prices import SqlPrices
 from domain.ids import ModelId, PriceId, VendorSlug
 from domain.money import Usd
 from domain.pricing import Price, PriceSource, Rates
+from entrypoints.container import VENDOR_NAMES, Container
+from entrypoints.settings import load_settings
 from tests.e2e.processes import ADMIN_KEY, GatewayProcess
 from tests.fakes.upstream import Upstream
 
@@ -130,7 +130,7 @@ class Place:
     async def customer(self, usd: str | None) -> str:
         """The key of a new account with so much credit."""
         self._customers += 1
-        email = f"customer-{self._customers}-{time.monotonic_ns()}@example.org"
+        email = f"customer-{self._customers}@example.org"
         headers = {"Authorization": f"Bearer {self.key}"}
         made = await self.http.post("/admin/users", json={"email": email}, headers=headers)
         assert made.status_code == 201, made.text
@@ -138,8 +138,10 @@ class Place:
             grant = {"account": email, "amount_usd": usd, "reason": "a test"}
             given = await self.http.post("/admin/credits/grant", json=grant, headers=headers)
             assert given.status_code == 200, given.text
-        key: str = json.loads(await self.cli("keys", "create", email, "--name", "test", "--json"))["key"]
-        return key
+        async with beside(self.gateway) as container:
+            issued = await container.use_cases.issue_key()(made.json()["id"], "test")
+        text: str = issued.secret.text
+        return text
 
     def client(self, **options: Any) -> openai.AsyncOpenAI:
         """The official client; it does not retry unless told to."""
@@ -149,7 +151,8 @@ class Place:
     async def verify(self) -> None:
         """No hold is open, and every balance follows from its transfers."""
         await self.nothing_held()
-        await to_thread.run_sync(self.gateway.verify)
+        async with beside(self.gateway) as container:
+            assert await container.adapters.ledger().verify() == []
 
     async def nothing_held(self, timeout_s: float = 5.0) -> None:
         deadline = time.monotonic() + timeout_s
@@ -188,11 +191,21 @@ def vendor_settings(alpha: Upstream, beta: Upstream) -> dict[str, str]:
     return {"GATEWAYZ_VENDORS": json.dumps(rows)}
 
 
-async def set_prices(directory: Path) -> None:
-    """As `gatewayz prices set` does, without a process for each price."""
-    database = Database(f"sqlite+aiosqlite:///{directory}/var/gatewayz.db")
+@asynccontextmanager
+async def beside(gateway: GatewayProcess) -> AsyncIterator[Container]:
+    """The gateway's parts on its database, as its commands have them, but without a process for each command."""
+    url = f"sqlite+aiosqlite:///{gateway.directory}/var/gatewayz.db"
+    settings = load_settings(VENDOR_NAMES, gateway.environ | {"DATABASE_URL": url}, directory=gateway.directory)
+    container = Container(settings=settings)
     try:
-        book = SqlPrices(database)
+        yield container
+    finally:
+        await container.adapters.database().close()
+
+
+async def set_prices(gateway: GatewayProcess) -> None:
+    async with beside(gateway) as container:
+        book = container.adapters.prices()
         for vendor, model in ((vendor, model) for vendor, models in SERVED.items() for model in models):
             await book.add(
                 Price(
@@ -204,8 +217,6 @@ async def set_prices(directory: Path) -> None:
                     source=PriceSource.OPERATOR,
                 )
             )
-    finally:
-        await database.close()
 
 
 @asynccontextmanager
@@ -218,7 +229,7 @@ async def running_place(directory: Path, **settings: str) -> AsyncIterator[Place
             await to_thread.run_sync(gateway.start)
             place = Place(gateway, alpha, beta, http)
             try:
-                await set_prices(directory)
+                await set_prices(gateway)
                 await priced(place)
                 yield place
             finally:

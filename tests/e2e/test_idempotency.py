@@ -110,9 +110,9 @@ async def test_two_customers_may_choose_the_same_key(place: Place) -> None:
     assert "x-gatewayz-replayed" not in theirs.headers
 
 
-@pytest.mark.parametrize("bad", ["x" * 256, " ", "é", "a\x7fb"])
+@pytest.mark.parametrize("bad", ["x" * 256, " "])
 async def test_a_key_that_is_none_is_refused(place: Place, bad: str) -> None:
-    answer = await place.chat(MODEL, headers={"Idempotency-Key": bad.encode("latin-1").decode("latin-1")})
+    answer = await place.chat(MODEL, headers={"Idempotency-Key": bad})
 
     assert answer.status == 400
     assert answer.error["code"] == "idempotency_key_invalid"
@@ -189,7 +189,7 @@ async def test_a_stream_that_its_caller_left_is_whole_when_it_is_asked_for_again
     key, before = fresh_key(), await place.charged()
 
     await leaves(place, key, after_s=0.35, **members)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(5):
         answer = await place.chat(MODEL, headers=key, **members)
 
     assert answer.status == 200

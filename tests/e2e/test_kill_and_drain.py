@@ -186,6 +186,23 @@ async def test_a_stop_ends_what_has_not_begun_with_an_error_status(place: Place)
     await to_thread.run_sync(place.gateway.verify)
 
 
+async def test_a_stop_does_not_wait_for_those_who_wait_for_another(place: Place) -> None:
+    """A repeated Idempotency-Key waits for the first request's outcome, which may never come."""
+    place.alpha.by_model[MODEL] = stalls(4)
+    key = {"Idempotency-Key": "one"}
+    asked = [asyncio.create_task(place.chat(MODEL, headers=key, stream=True)) for _ in range(3)]
+    await place.alpha.wait_for_requests(1)
+    await asyncio.sleep(0.3)
+    began = time.monotonic()
+
+    status = await to_thread.run_sync(place.gateway.stop)
+
+    assert status == 0, place.log()[-2_000:]
+    assert time.monotonic() - began < DRAIN_S + 4
+    await ended(asked)
+    await to_thread.run_sync(place.gateway.verify)
+
+
 async def test_a_draining_gateway_says_that_it_is_not_ready(place: Place) -> None:
     place.alpha.by_model[MODEL] = stalls(4)
     streams = await opened(place, MODEL, 1)

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tests.e2e.conftest import SHARED, SOLO, Place, cost, nanos
+from tests.e2e.conftest import PATH, SHARED, SOLO, Place, cost, nanos
 from tests.fakes.upstream import Reply, Script, token_usage
 
 pytestmark = pytest.mark.anyio
@@ -26,9 +26,10 @@ async def set_price(place: Place, model: str, *options: str) -> None:
 
 async def test_a_price_set_by_command_is_charged_to_the_nano_dollar(place: Place) -> None:
     await set_price(place, PRICED, "--input", "0.123456789", "--output", "7.000000001")
-    place.alpha.by_model[PRICED] = Script(reply=Reply(usage=token_usage(1_234_567, 89_101)))
-    exact = 1_234_567 * 123_456_789 + 89_101 * 7_000_000_001
+    place.alpha.by_model[PRICED] = Script(reply=Reply(usage=token_usage(123_457, 8_901)))
+    exact = 123_457 * 123_456_789 + 8_901 * 7_000_000_001
     expected = -(-exact // 1_000_000)
+    assert exact % 1_000_000, "the cost is to be rounded up"
     before = await place.charged()
 
     whole = await place.chat(PRICED)
@@ -42,20 +43,8 @@ async def test_a_price_set_by_command_is_charged_to_the_nano_dollar(place: Place
     for answer in (whole, streamed):
         record = await place.generation(answer.request_id)
         assert nanos(record["cost_usd"]) == expected
-        assert record["usage"] == {"input": 1_234_567, "output": 89_101, "requests": 1}
+        assert record["usage"] == {"input": 123_457, "output": 8_901, "requests": 1}
         assert record["usage_estimated"] is False
-
-
-async def test_a_fraction_of_a_nano_dollar_is_rounded_up_once(place: Place) -> None:
-    await set_price(place, SOLO[2], "--input", "0.0001", "--output", "0.0001", "--yes")
-    place.alpha.by_model[SOLO[2]] = Script(reply=Reply(usage=token_usage(1, 1)))
-    before = await place.charged()
-
-    for _ in range(3):
-        answer = await place.chat(SOLO[2])
-
-    assert answer.headers["x-gatewayz-cost-usd"] == "0.000000001"
-    assert await place.charged() - before == 3
 
 
 async def test_cached_and_reasoning_tokens_are_charged_once(place: Place) -> None:
@@ -167,24 +156,23 @@ async def test_a_ceiling_limits_the_output_that_is_asked_for(place: Place) -> No
     assert place.alpha.requests[0].json["max_completion_tokens"] < 500
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_five_hundred_at_once_never_spend_more_than_ten_cents(place: Place, stream: bool) -> None:
-    """Each costs a fifth of a cent, so that fifty can be paid."""
+async def test_five_hundred_at_once_never_spend_more_than_ten_cents(place: Place) -> None:
+    """Each costs a fifth of a cent, so that fifty can be paid; every other one is streamed."""
     key = await place.customer("0.10")
     place.alpha.by_model[MODEL] = Script(reply=Reply(usage=token_usage(1_000, 500), usage_at="end"), delay_s=0.05)
     members = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 3_700}], "max_tokens": 500}
-    body = json.dumps(members | {"stream": stream}).encode()
+    bodies = [json.dumps(members | {"stream": streams}).encode() for streams in (False, True)]
     gate = asyncio.Semaphore(100)
 
-    async def one() -> int:
+    async def one(number: int) -> int:
         async with gate:
-            answer = await place.send(body, key=key)
-        if answer.status == 402:
-            assert answer.error["code"] == "insufficient_credits"
-        return answer.status
+            status, body = await posted(place, bodies[number % 2], key)
+        assert status == 200 or b'"code":"insufficient_credits"' in body
+        return status
 
     began = time.monotonic()
-    statuses = Counter(await asyncio.gather(*(one() for _ in range(500))))
+    statuses = Counter(await asyncio.gather(*map(one, range(500))))
+    print(f"{statuses} in {time.monotonic() - began:.1f} s")
 
     balance = await place.balance(key)
     assert statuses.keys() == {200, 402}, statuses
@@ -192,8 +180,20 @@ async def test_five_hundred_at_once_never_spend_more_than_ten_cents(place: Place
     assert nanos(balance["charged_usd"]) + nanos(balance["spendable_usd"]) == 100_000_000
     assert balance["held_usd"] == "0"
     assert 40 <= statuses[200] <= 50
-    print(f"{statuses} in {time.monotonic() - began:.1f} s")
     await place.verify()
+
+
+async def posted(place: Place, body: bytes, key: str) -> tuple[int, bytes]:
+    """A request by hand, because five hundred of a full client take longer than the gateway."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.gateway.port)
+    writer.write(
+        b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n"
+        % (PATH.encode(), key.encode(), len(body))
+        + body
+    )
+    answer = await reader.read()
+    writer.close()
+    return int(answer[9:12]), answer
 
 
 async def test_credit_that_runs_out_ends_a_stream_with_length(place: Place) -> None:

@@ -12,6 +12,7 @@ import structlog
 from msgspec import Struct
 
 from entrypoints.logging import Redaction, configure_logging
+from tests.fakes.shell import own_logging
 
 CONFIGURED = frozenset({"configured-canary-1", "canary.with(regex)*", "short"})
 CANARIES = {
@@ -44,13 +45,10 @@ class Log:
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    root, written = logging.getLogger(), Log()
-    handlers, level = root.handlers[:], root.level
-    configure_logging("info", CONFIGURED, written.stream)
-    yield written
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    written = Log()
+    with own_logging():
+        configure_logging("info", CONFIGURED, written.stream)
+        yield written
 
 
 def test_an_event_is_one_line_of_json(log):
@@ -143,16 +141,10 @@ def test_a_person_at_a_terminal_reads_plain_lines():
         def isatty(self) -> bool:
             return True
 
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     terminal = Terminal()
-    try:
+    with own_logging():
         configure_logging("info", CONFIGURED, terminal)
         structlog.get_logger("shop").info("sold", secret="plain", item="configured-canary-1")
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        structlog.reset_defaults()
     assert "sold" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
     assert "plain" not in terminal.getvalue()

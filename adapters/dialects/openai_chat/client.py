@@ -30,6 +30,7 @@ LINGER_S: Final = 0.2
 """How long to wait for the vendor's end of a body after [DONE], so that its connection can be used again."""
 BYTES_PER_DELTA_X10: Final = 80
 """Up to this many bytes a delta, a vendor sends one token at a time, and counting deltas counts tokens."""
+BYTES_PER_TOKEN_LEAST: Final = 2
 UNCOUNTED_MAX: Final = 256 * 1024
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
@@ -37,7 +38,7 @@ _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'"error"\s*:\s*[^n\s]')
-_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
+_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,\s*')
 _BLOCK = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
 
 
@@ -134,6 +135,10 @@ class Tally:
             self._deltas += choice.delta is not None
 
     @property
+    def text_bytes(self) -> int:
+        return self._ascii + self._other
+
+    @property
     def tokens(self) -> int:
         """Deltas where they are as short as tokens, else an estimate by bytes."""
         size = self._ascii + self._other
@@ -168,7 +173,9 @@ class OpenAIChatStream:
         self._splitter = EventSplitter()
         self._tally = Tally()
         self._uncounted: list[bytes] = []
-        self._uncounted_bytes = 0
+        self._uncounted_bytes = self._uncounted_events = 0
+        self._frame_bytes = 0
+        """What the first event with content took beside its text."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         feed = self._splitter.feed
@@ -202,6 +209,10 @@ class OpenAIChatStream:
         self._count()
         return self._tally.tokens
 
+    def produced_at_most(self) -> int:
+        text_bytes = self._uncounted_bytes - self._uncounted_events * self._frame_bytes
+        return self._tally.tokens + max(self._uncounted_events, text_bytes // BYTES_PER_TOKEN_LEAST)
+
     def close(self) -> None:
         self._hang_up()
 
@@ -216,7 +227,7 @@ class OpenAIChatStream:
     def _passed(self, whole: bytes) -> bytes:
         """What of some whole events the caller gets; notes what they tell."""
         if not self.started:
-            return self._read(whole)
+            return self._opening(whole)
         at = _first_noteworthy(whole)
         if at < 0:
             return self._plain(whole)
@@ -224,9 +235,24 @@ class OpenAIChatStream:
         cut = whole.rfind(b"\n\n", 0, at) + 2
         return self._plain(whole[:cut]) + self._read(whole[cut:]) if cut > 1 else self._read(whole)
 
+    def _opening(self, whole: bytes) -> bytes:
+        """Read event by event until the first content; what follows it in the same bytes is no longer special."""
+        passed: list[bytes] = []
+        blocks = _blocks(whole)
+        for number, block in enumerate(blocks, 1):
+            passed.append(self._read(block))
+            if self.started and number < len(blocks) and self._fault is None:
+                self._frame_bytes = len(block) - self._tally.text_bytes
+                passed.append(self._passed(b"".join(blocks[number:])))
+                break
+            if self._fault is not None:
+                break
+        return b"".join(passed)
+
     def _plain(self, whole: bytes) -> bytes:
         self._uncounted.append(whole)
         self._uncounted_bytes += len(whole)
+        self._uncounted_events += whole.count(b"\n\n")
         if self._uncounted_bytes > UNCOUNTED_MAX:
             self._count()
         return whole if self._shows_usage else self._without_null_usage(whole)
@@ -286,7 +312,7 @@ class OpenAIChatStream:
                     # It has been passed on already; what cannot be read cannot be charged for.
                     continue
         self._uncounted.clear()
-        self._uncounted_bytes = 0
+        self._uncounted_bytes = self._uncounted_events = 0
 
 
 def _first_noteworthy(whole: bytes) -> int:

@@ -112,6 +112,8 @@ class SqlLedger:
             while True:
                 await self._arrived.wait()
                 while self._waiting:
+                    # Once around the event loop, so that whoever was just answered can be part of this batch.
+                    await asyncio.sleep(0)
                     size = min(BATCH_MAX, len(self._waiting))
                     await self._commit([self._waiting.popleft() for _ in range(size)])
                 if self._closing:
