@@ -69,9 +69,7 @@ class _Asked(Operation):
 
     __slots__ = ("answer",)
 
-    def __init__(
-        self, kind: int, slots: Sequence[Slot], number: float, lease: bytes, answer: Future[Answer]
-    ) -> None:
+    def __init__(self, kind: int, slots: Sequence[Slot], number: float, lease: bytes, answer: Future[Answer]) -> None:
         super().__init__(kind, slots, number, lease)
         self.answer = answer
 

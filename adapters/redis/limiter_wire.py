@@ -110,9 +110,7 @@ class Verdict:
         else:
             window = subject.windows[where]
             name, limit = window.name, window.limit
-        self.refusal = RateLimitExceeded(
-            name, limit, subject.kind, wait_s, requests=self.requests, tokens=self.tokens
-        )
+        self.refusal = RateLimitExceeded(name, limit, subject.kind, wait_s, requests=self.requests, tokens=self.tokens)
 
 
 def _headroom(slots: Sequence[Slot], who: int, where: int, left: float, reset_s: float) -> Headroom:

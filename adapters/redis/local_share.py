@@ -1,8 +1,11 @@
 """What one process admits while Redis does not decide: its share of every limit.
 
 The share is the limit divided by the processes that were alive when Redis was last heard, so that all of them together
-admit one limit.  What was admitted here and has not drained yet is a debt: it is booked in Redis as soon as that is
-back, so that going back and forth never admits more than one burst beyond the limit.
+admit one limit.  What was admitted here is a debt: it is booked in Redis as soon as that is back, so that going back and
+forth admits no more than one burst beyond the limit.
+
+What has drained here is forgiven, but for one burst: while Redis was away the same time drained what it had counted
+before, up to a burst of it, and no time may count twice.
 
 Running requests are counted where they were admitted: those that Redis counted do not fill the share's places.
 """
@@ -23,12 +26,15 @@ SUBJECTS_MAX: Final = 50_000
 
 
 class _Debt(Struct):
-    """What a subject was admitted here since Redis was last told, draining at the share's pace."""
+    """What a subject was admitted here since Redis was last told."""
 
     tag: str
     subject: Subject
     paces: list[Pace]
     tats: list[float]
+    """It drains at the share's pace."""
+    units: list[float]
+    """By window, all that was admitted."""
 
 
 class Owed(Struct, frozen=True):
@@ -71,6 +77,7 @@ class LocalShare:
                     if counts_tokens:
                         tat = debt.tats[place]
                         debt.tats[place] = corrected(tat, tat, now, interval_s, tokens_over)
+                        debt.units[place] = max(0.0, debt.units[place] + tokens_over)
 
     async def hit(self, subject: Subject, tag: str) -> None:
         """Raises RateLimitExceeded."""
@@ -85,8 +92,8 @@ class LocalShare:
         owed = []
         for debt in debts.values():
             units = [
-                max(0.0, tat - now) / interval_s
-                for tat, (interval_s, *_) in zip(debt.tats, debt.paces, strict=True)
+                min(admitted, max(0.0, tat - now) / interval_s + burst)
+                for admitted, tat, (interval_s, burst, _, _) in zip(debt.units, debt.tats, debt.paces, strict=True)
             ]
             if any(units):
                 owed.append(Owed(debt.tag, debt.subject, units))
@@ -98,8 +105,10 @@ class LocalShare:
             if debt is None and len(self._debts) >= SUBJECTS_MAX:
                 return
             paces = [pace(window) for window in share.windows]
-            debt = self._debts[subject.id] = _Debt(tag, subject, paces, [0.0] * len(paces))
+            debt = self._debts[subject.id] = _Debt(tag, subject, paces, [0.0] * len(paces), [0.0] * len(paces))
         debt.tats, _, _ = arrivals(debt.tats, debt.paces, self._now(), tokens)
+        for place, (_, _, _, counts_tokens) in enumerate(debt.paces):
+            debt.units[place] += tokens if counts_tokens else 1
 
     def _share(self, subject: Subject) -> Subject:
         known = self._shares.get(subject.id)

@@ -98,8 +98,10 @@ class Failover:
             tries += 1
             started = self.clock.monotonic()
             meter.offer = offer
+            # A silent vendor leaves its successors their share of the time.
+            share_s = (deadline - started) / (1 + len(waiting))
             try:
-                begun = await attempt(self.vendors[offer.vendor], self._call(meter, offer, deadline - started))
+                begun = await attempt(self.vendors[offer.vendor], self._call(meter, offer, share_s))
             except VendorFault as raised:
                 fault = raised
             else:

@@ -112,7 +112,8 @@ class Meter:
             return True
         if not self._refused:
             await self._extend()
-        return self.cost(produced_usage(self.request, output_tokens)) < self.hold.amount
+        # While storage is away nobody has refused: what runs goes on, and its settlement takes what is free.
+        return not self._refused or self.cost(produced_usage(self.request, output_tokens)) < self.hold.amount
 
     async def _extend(self) -> None:
         """Hold as much again, or all that is spendable where that is less."""

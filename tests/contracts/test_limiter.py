@@ -167,16 +167,12 @@ async def test_a_limit_of_zero_refuses_politely(limits):
 
 async def test_racing_requests_are_admitted_up_to_the_burst(limits):
     limited = subject(burst=100)
-    outcomes = await asyncio.gather(
-        *(limits.limiter.acquire([limited], 1) for _ in range(300)), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(*(limits.limiter.acquire([limited], 1) for _ in range(300)), return_exceptions=True)
     admitted = [outcome for outcome in outcomes if isinstance(outcome, Admitted)]
     assert (len(admitted), len({each.lease for each in admitted})) == (50, 50)
     for each in admitted:
         limits.limiter.release([limited], each, 0)
-    outcomes = await asyncio.gather(
-        *(limits.limiter.acquire([limited], 1) for _ in range(300)), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(*(limits.limiter.acquire([limited], 1) for _ in range(300)), return_exceptions=True)
     assert sum(isinstance(outcome, Admitted) for outcome in outcomes) == 50
     assert (await refusal(limits, limited)).window == "requests_per_minute"
 

@@ -61,10 +61,8 @@ async def until_text(reader: asyncio.StreamReader, text: bytes) -> bytes:
 
 @pytest.mark.parametrize("flowing", [True, False], ids=["flowing", "idle"])
 async def test_a_stream_that_is_left_is_closed_at_the_vendor_at_once(place: Place, flowing: bool) -> None:
-    script = Script(frame_delay_s=[0.0] * 4 + [0.01] * 2_000) if flowing else stalls(4)
-    if flowing:
-        script = Script(frames=[b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'] * 2_000, frame_delay_s=0.01)
-    place.alpha.by_model[MODEL] = script
+    endless = [b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'] * 2_000
+    place.alpha.by_model[MODEL] = Script(frames=endless, frame_delay_s=0.01) if flowing else stalls(4)
 
     seconds = []
     for number in range(TIMES):
@@ -181,7 +179,7 @@ async def test_a_pipelined_or_reused_connection_serves_the_next_request(place: P
 
 async def test_a_slow_reader_gets_everything(place: Place) -> None:
     pieces = 3_000
-    frames = [b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * 1_000)] * pieces
+    frames = [b'data: {"choices":[{"delta":{"content":"x"}}],"padding":"%b"}\n\n' % (b"x" * 1_000)] * pieces
     finish = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":9}}'
     place.alpha.by_model[MODEL] = Script(frames=[*frames, finish + b"\n\n"])
     reader, writer = await connected(place, stream=True)

@@ -38,7 +38,9 @@ _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'"error"\s*:\s*[^n\s]')
-_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,\s*')
+_NULL_USAGE = re.compile(rb'"usage"\s*:\s*null')
+_LAST_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null\s*(?=\}\s*(?:[\r\n]|\Z))')
+"""As vendors write it: the last member of its chunk, and so never one of an object inside it."""
 _BLOCK = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
 
 
@@ -230,10 +232,12 @@ class OpenAIChatStream:
             return self._opening(whole)
         at = _first_noteworthy(whole)
         if at < 0:
-            return self._plain(whole)
+            return self._plain(whole) if _looks_whole(whole) else self._read(whole)
         # Events before the one that tells something need no reading; CR line ends are too rare to look for.
         cut = whole.rfind(b"\n\n", 0, at) + 2
-        return self._plain(whole[:cut]) + self._read(whole[cut:]) if cut > 1 else self._read(whole)
+        if cut > 1 and _looks_whole(whole[:cut]):
+            return self._plain(whole[:cut]) + self._read(whole[cut:])
+        return self._read(whole)
 
     def _opening(self, whole: bytes) -> bytes:
         """Read event by event until the first content; what follows it in the same bytes is no longer special."""
@@ -301,7 +305,12 @@ class OpenAIChatStream:
 
     def _without_null_usage(self, events_: bytes) -> bytes:
         """Less the `"usage":null` that vendors add to every chunk because we, not the caller, asked for usage."""
-        return _NULL_USAGE.sub(b"", events_) if b'"usage"' in events_ else events_
+        if b'"usage"' not in events_:
+            return events_
+        events_ = _LAST_NULL_USAGE.sub(b"", events_)
+        if _NULL_USAGE.search(events_) is None:
+            return events_
+        return b"".join(_without_member(block, "usage") for block in _blocks(events_))
 
     def _count(self) -> None:
         for whole in self._uncounted:
@@ -329,3 +338,21 @@ def _blocks(whole: bytes) -> list[bytes]:
     if b"\r" in whole:
         return _BLOCK.findall(whole)
     return [block + b"\n\n" for block in whole.removesuffix(b"\n\n").split(b"\n\n")]
+
+
+def _looks_whole(whole: bytes) -> bool:
+    """Whether every event is one line that begins and ends like an object; anything else is worth reading."""
+    ends = whole.count(b"\n\n")
+    return ends == whole.count(b"}\n\n") == whole.count(b"data: {") and whole.startswith(b"data: {")
+
+
+def _without_member(block: bytes, name: str) -> bytes:
+    """One event's bytes without a top-level member that is null; others of that name stay."""
+    for event in events(block):
+        try:
+            parts = members(event.data)
+        except JsonRefused:
+            return block
+        if name in parts.values and bytes(parts.values[name]) == b"null":
+            return block.replace(event.data, edit(event.data, parts, remove={name}), 1)
+    return block

@@ -25,11 +25,20 @@ ANSWERS_MAX = 128
 KEEP_ALIVE = comment("keep-alive")
 DONE = b"data: [DONE]\n\n"
 
+EMPTY_BYTES = len("null")
+"""A usage no longer than this has no member to put another beside."""
+
 _T = TypeVar("_T")
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,3})?")
-_FLAT_USAGE = re.compile(rb'"usage"\s*:\s*\{(?!\s*\}|[^}]*"cost")(?:[^{}"]|"[^"\\]*"|\{[^{}]*\})*\}')
-"""A usage object as vendors write it: one level of details, no escapes, no cost of its own."""
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class _Answer(Struct):
+    usage: Raw = Raw()
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class _StreamOptions(Struct):
@@ -91,7 +100,7 @@ def _member(parts: Members, name: str, kind: type[_T]) -> _T | None:
         return None
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise InvalidRequest(f"'{name}' cannot be read: {error}.", param=name) from None
 
 
@@ -159,9 +168,12 @@ def _cost_max(parts: Members) -> Usd | None:
 
 def with_cost(answer: bytes, cost: Usd) -> bytes:
     """A whole answer with `usage.cost`, a JSON number; unchanged where it has no usage object."""
-    if answer.count(b'"usage"') == 1 and (found := _FLAT_USAGE.search(answer)):
-        # The name stands there once, and quotes inside strings are escaped: this is the member itself.
-        end = found.end() - 1
+    try:
+        usage = bytes(_ANSWER.decode(answer).usage)
+    except _UNREADABLE:
+        return answer
+    if len(usage) > EMPTY_BYTES and usage.endswith(b"}") and b'"cost"' not in usage and answer.count(usage) == 1:
+        end = answer.find(usage) + len(usage) - 1
         return b'%b,"cost":%b%b' % (answer[:end], str(cost).encode(), answer[end:])
     try:
         parts = members(answer)
