@@ -61,6 +61,13 @@ class KeyRequestsUsedUp(PaymentRequired):
 class KeyBudgetExceeded(PaymentRequired):
     code = "key_budget_exceeded"
 
+    def __init__(self, budget: Usd, spent: Usd, held: Usd, needed: Usd) -> None:
+        super().__init__(
+            f"This key may spend ${budget} per period; ${spent} is spent and ${held} is held, and this request needs "
+            f"${needed}. Raise the key's budget, wait for its next period, or use another key."
+        )
+        self.left = max(ZERO, budget - spent - held)
+
 
 class OpenHold(Struct, frozen=True, kw_only=True):
     """Reserve `wanted`, or what there is of it, but never less than `least`.
@@ -89,6 +96,8 @@ class ExtendHold(Struct, frozen=True, kw_only=True):
     amount: Usd
     number: int
     at: datetime
+    cap: KeyCap | None = None
+    """The key's budget, which an extension must fit into as the hold did."""
 
 
 class RenewHold(Struct, frozen=True, kw_only=True):
@@ -283,6 +292,10 @@ class Books:
             raise AlreadyBooked(f"The extension {op.number} of the hold {op.hold_id} has been made before.")
         if op.amount.nanos <= 0:
             raise InvalidRequest("An extension of a hold must be more than zero.")
+        meter = self.meters.get(hold.metered_key) if hold.metered_key else None
+        budget = op.cap.budget if op.cap else None
+        if meter is not None and budget is not None and meter.spent + meter.held + op.amount > budget:
+            raise KeyBudgetExceeded(budget, meter.spent, meter.held, op.amount)
         taken = self._account(op.account_id).reserve(op.amount, op.amount, op.at)
         longer = replace(
             hold,
@@ -476,10 +489,7 @@ class Books:
                 f"This key's {cap.requests_max} requests are used up. Raise its max_requests or use another key."
             )
         if cap.budget is not None and meter.spent + meter.held + least > cap.budget:
-            raise KeyBudgetExceeded(
-                f"This key may spend ${cap.budget} per period; ${meter.spent} is spent and ${meter.held} is held, and "
-                f"this request needs ${least}. Raise the key's budget, wait for its next period, or use another key."
-            )
+            raise KeyBudgetExceeded(cap.budget, meter.spent, meter.held, least)
         return meter
 
     def _meter_moves(self, hold: Hold, *, held: Usd, spent: Usd = ZERO, requests: int = 0) -> None:

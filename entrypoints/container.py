@@ -266,7 +266,7 @@ class UseCases(containers.DeclarativeContainer):
     )
     show_generation = providers.Factory(ShowGeneration, ledger=adapters.ledger)
     show_settlements = providers.Factory(ShowSettlements, ledger=adapters.ledger, clock=adapters.clock)
-    list_models = providers.Factory(ListModels, catalog=adapters.catalog)
+    list_models = providers.Singleton(ListModels, catalog=adapters.catalog)
     set_price = providers.Factory(
         SetPrice, prices=adapters.prices, catalog=adapters.catalog, clock=adapters.clock, ids=adapters.ids
     )

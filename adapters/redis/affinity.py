@@ -1,6 +1,7 @@
 """Which vendor serves a conversation, whichever process served it last.
 
-What this process remembers is answered at once, for a moment; after that the others may know better, and Redis is asked.
+What this process remembers is answered at once, for a moment; after that the others may know better, and Redis is
+asked.
 """
 
 from __future__ import annotations

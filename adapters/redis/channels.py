@@ -82,7 +82,7 @@ class Channels:
                 log.debug("listening to Redis ended: %s", error)
             finally:
                 with suppress(RedisError, OSError):
-                    await pubsub.aclose()
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
             await asyncio.sleep(RECONNECT_S)
 
     async def _hear(self, pubsub: PubSub) -> None:

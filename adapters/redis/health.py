@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio import Task
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from adapters.memory.health import MemoryHealthBoard
+from adapters.memory.health import OFFERS_MAX, MemoryHealthBoard
 from adapters.redis.channels import Channels
 from adapters.redis.client import PREFIX, RedisAway, RedisClient
 from domain import health
@@ -77,7 +78,8 @@ class RedisHealthBoard(MemoryHealthBoard):
         self._id = os.urandom(6).hex()
         self._measured: set[Key] = set()
         """Since the others were last told."""
-        self._told_at: dict[Key, float] = {}
+        self._heard_of: dict[Key, float] = {}
+        """When the report of each offer that was read last was made."""
         self._syncing: Task[None] | None = None
         self._missed = asyncio.Event()
         channels.listen(CHANNEL, self._heard, self._missed.set)
@@ -156,15 +158,11 @@ class RedisHealthBoard(MemoryHealthBoard):
     async def _keep_in_step(self) -> None:
         while True:
             self._missed.clear()
-            try:
+            with suppress(RedisAway):
                 await self.sync()
-            except RedisAway:
-                pass
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(SYNC_S):
                     await self._missed.wait()
-            except TimeoutError:
-                continue
 
     def _tell(self, news: _News) -> None:
         self._channels.tell(CHANNEL, _encode(news))
@@ -185,22 +183,30 @@ class RedisHealthBoard(MemoryHealthBoard):
             vitals = _resting(vitals, now, news.openings, news.open_s, news.rests_s)
         else:
             vitals = replace(vitals, failures=0, outcomes=(), openings=0, open_until=0.0, probed_until=0.0)
-        self._vitals[vendor, news.model] = vitals
+        self._keep((vendor, news.model), vitals)
 
     def _learn(self, key: Key, report: _Report, now: float, world: float) -> None:
-        if report.at <= self._told_at.get(key, 0.0):
+        if report.at <= self._heard_of.get(key, 0.0):
             return
-        self._told_at[key] = report.at
+        if len(self._heard_of) >= OFFERS_MAX:
+            self._heard_of.clear()
+        self._heard_of[key] = report.at
         vitals = self._vitals.get(key)
         if vitals is None:
             # Where this process has seen nothing itself, a rest that it was not told of is taken over as well.
             vitals = _resting(Vitals(), now, report.openings, report.open_until - world, report.rests_until - world)
         measured = key in self._measured
-        self._vitals[key] = replace(
+        heard = replace(
             vitals,
             latency_ms=_between(vitals.latency_ms, report.latency_ms, measured=measured),
             tokens_per_s=_between(vitals.tokens_per_s, report.tokens_per_s, measured=measured),
         )
+        self._keep(key, heard)
+
+    def _keep(self, key: Key, vitals: Vitals) -> None:
+        if key not in self._vitals and len(self._vitals) >= OFFERS_MAX:
+            del self._vitals[next(iter(self._vitals))]
+        self._vitals[key] = vitals
 
     def _report(self, vitals: Vitals, now: float, world: float) -> _Report:
         return _Report(

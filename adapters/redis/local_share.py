@@ -1,8 +1,8 @@
 """What one process admits while Redis does not decide: its share of every limit.
 
 The share is the limit divided by the processes that were alive when Redis was last heard, so that all of them together
-admit one limit.  What was admitted here is a debt: it is booked in Redis as soon as that is back, so that going back and
-forth admits no more than one burst beyond the limit.
+admit one limit.  What was admitted here is a debt: it is booked in Redis as soon as that is back, so that going back
+and forth admits no more than one burst beyond the limit.
 
 What has drained here is forgiven, but for one burst: while Redis was away the same time drained what it had counted
 before, up to a burst of it, and no time may count twice.

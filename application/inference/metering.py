@@ -23,7 +23,7 @@ from domain.credits import Hold, HoldEnded, InsufficientCredits, UnknownHold
 from domain.errors import StorageUnavailable
 from domain.inference.chat import ChatRequest
 from domain.inference.holds import HoldPolicy, output_limit, produced_usage
-from domain.ledger import ExtendHold, HoldOpened, RenewHold, SettleHold
+from domain.ledger import ExtendHold, HoldOpened, KeyBudgetExceeded, RenewHold, SettleHold
 from domain.limits import Admitted
 from domain.money import ZERO, Usd
 from domain.ports.clock import Clock
@@ -128,6 +128,8 @@ class Meter:
                 extended = await asyncio.shield(self.ledger.submit(self._extension(wanted)))
             except InsufficientCredits as short:
                 wanted = min(wanted, short.spendable)
+            except KeyBudgetExceeded as over:
+                wanted = min(wanted, over.left)
             except (StorageUnavailable, HoldEnded, UnknownHold):
                 # What is running goes on; the settlement takes what is free, and the house bears the rest.
                 return
@@ -138,12 +140,14 @@ class Meter:
 
     def _extension(self, amount: Usd) -> ExtendHold:
         self._extensions += 1
+        at = self.clock.now()
         return ExtendHold(
             account_id=self.caller.account_id,
             hold_id=self.hold.id,
             amount=amount,
             number=self._extensions,
-            at=self.clock.now(),
+            at=at,
+            cap=self.caller.key.cap(at),
         )
 
     def beat(self, period_s: float) -> None:

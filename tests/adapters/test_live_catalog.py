@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytest
 
@@ -75,6 +75,21 @@ class Versions:
         self.kept += prices
 
 
+class Entries(MemoryCatalogEntries):
+    """Fails or dawdles when told to."""
+
+    fault: Exception | None = None
+    on_reading: Callable[[], None] | None = None
+
+    async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]:
+        if self.fault is not None:
+            raise self.fault
+        if self.on_reading is not None:
+            self.on_reading()
+            await asyncio.sleep(0.02)
+        return await super().all()
+
+
 class Naps:
     """Sleeps until told to wake up, and remembers for how long it was meant to be."""
 
@@ -91,7 +106,7 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.revisions = MemoryRevisions()
-        self.entries = MemoryCatalogEntries(self.revisions)
+        self.entries = Entries(self.revisions)
         self.prices = MemoryPrices(self.revisions)
         self.library = Library()
         self.versions = Versions()
@@ -295,13 +310,7 @@ async def test_prices_that_arrive_while_storage_is_read_are_not_lost(world):
     catalog = world.catalog()
     await catalog.reload()
 
-    class Slow:
-        async def all(self):
-            world.library.gate.set()
-            await asyncio.sleep(0.02)
-            return await world.entries.all()
-
-    catalog._entries = Slow()
+    world.entries.on_reading = world.library.gate.set
     await catalog.load()
     assert "beta/b1" in priced(catalog)
 
@@ -319,12 +328,7 @@ async def test_versions_found_in_lists_are_recorded_once(world):
 async def test_without_storage_the_snapshot_stays(world):
     catalog = world.catalog()
     await catalog.refresh()
-
-    class Down:
-        async def all(self):
-            raise StorageUnavailable("down")
-
-    catalog._entries = Down()
+    world.entries.fault = StorageUnavailable("down")
     with pytest.raises(StorageUnavailable):
         await catalog.reload()
     assert priced(catalog) == ["alpha/a1", "alpha/a2"]
@@ -348,16 +352,11 @@ async def test_the_loop_asks_again_after_the_ttl_and_sooner_after_a_failure(worl
 
 async def test_nothing_that_one_vendor_does_ends_the_loop_of_the_others(world):
     catalog = world.catalog()
-
-    class Broken:
-        async def all(self):
-            raise RuntimeError("a bug")
-
     world.alpha.fault = ValueError("surprise")
-    good, catalog._entries = catalog._entries, Broken()
+    world.entries.fault = RuntimeError("a bug")
     running = asyncio.create_task(catalog.run())
     await until(lambda: len(world.naps.seconds) == 2)
-    catalog._entries = good
+    world.entries.fault = None
     world.alpha.fault = None
     world.naps.woken.release()
     world.naps.woken.release()

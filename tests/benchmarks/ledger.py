@@ -68,9 +68,7 @@ class OneByOne:
 
 async def best(submit: Submit, callers: int, seconds: float) -> Measured:
     windows = [await measured(submit, callers, seconds / WINDOWS) for _ in range(WINDOWS)]
-    return Measured(
-        max(window.pairs_per_s for window in windows), min(window.cpu_us_per_pair for window in windows)
-    )
+    return Measured(max(window.pairs_per_s for window in windows), min(window.cpu_us_per_pair for window in windows))
 
 
 async def measured(submit: Submit, callers: int, seconds: float) -> Measured:

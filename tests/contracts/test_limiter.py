@@ -199,18 +199,19 @@ async def test_who_leaves_just_when_it_is_admitted_takes_no_place(redis_url):
         redis.flushdb()
 
         class LeavingClock(HandClock):
-            leave = staticmethod(lambda: None)
+            leaving: asyncio.Task[Admitted] | None = None
 
             def monotonic(self) -> float:
                 # It is read right before the answers are given.
-                asyncio.get_running_loop().call_soon(self.leave)
+                if self.leaving:
+                    asyncio.get_running_loop().call_soon(self.leaving.cancel)
                 return super().monotonic()
 
         clock = LeavingClock(redis)
         async with opened(redis_url, clock) as limiter:
             limited = subject(concurrent=1, tokens_per_minute=1_000)
             asking = asyncio.create_task(limiter.acquire([limited], 1_000))
-            clock.leave = asking.cancel
+            clock.leaving = asking
             with pytest.raises(asyncio.CancelledError):
                 await asking
             admitted = await limiter.acquire([limited], 1_000)

@@ -23,6 +23,8 @@ from tests.contracts.ledgers import (  # noqa: F401 - the fixtures are asked for
     hold,
     migrated_schema,
     opened,
+    outcomes,
+    release,
     settle,
 )
 
@@ -132,3 +134,21 @@ async def test_an_account_locked_by_someone_else_is_an_outage_until_it_is_free(
                 await ledger.submit(hold("h", 10))
         await ledger.submit(hold("h", 10))
         await assert_balanced(ledger)
+
+
+async def test_who_waited_for_an_account_sees_what_happened_to_its_holds_meanwhile(
+    database: NamedDatabase, others: Database
+) -> None:
+    async with opened(database) as serving, opened(others) as sweeping:
+        await serving.submit(grant("a", 1_000))
+        await serving.submit(hold("h", 600))
+        await sweeping.submit(hold("warm", 1))
+        async with others.transaction() as connection:
+            await connection.execute(text("SELECT 1 FROM credit_accounts FOR UPDATE"))
+            # Both begin to read while the hold is open, and only then can one of them end it.
+            answers = [serving.submit(settle("h", 50)), sweeping.submit(release("h"))]
+            await asyncio.sleep(0.2)
+        ended = await outcomes(*answers)
+        assert ended["HoldEnded"] == 1
+        assert ended["HoldSettled"] + ended["Booked"] == 1
+        await assert_balanced(serving)

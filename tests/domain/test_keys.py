@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.errors import DomainError, InvalidRequest
@@ -255,6 +255,7 @@ globs = st.text("ab*?", min_size=1, max_size=6)
 names = st.text("ab", min_size=1, max_size=6)
 
 
+@example(["?"], ["*"], "ab")
 @given(st.lists(globs, min_size=1, max_size=3), st.lists(globs, min_size=1, max_size=3), names)
 def test_a_key_never_reaches_a_model_that_its_maker_does_not(maker, made, model):
     made_policy, maker_policy = KeyPolicy(models=tuple(made)), KeyPolicy(models=tuple(maker))

@@ -46,8 +46,12 @@ class SqlLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reads = LedgerReads(database)
-        self._store: Store = SqliteStore(database) if database.is_sqlite else PostgresStore(database)
         self._waiting: deque[Waiting] = deque()
+        self._store: Store = (
+            SqliteStore(database)
+            if database.is_sqlite
+            else PostgresStore(database, is_more_waiting=lambda: bool(self._waiting))
+        )
         self._arrived = asyncio.Event()
         self._submitted = 0
         self._answered = 0
@@ -149,8 +153,8 @@ class SqlLedger:
     async def _outcomes(self, operations: list[Operation]) -> Sequence[Outcome | Exception]:
         try:
             return await self._store.transact(operations)
-        except StorageUnavailable:
-            return _unavailable(len(operations))
+        except StorageUnavailable as error:
+            return _unavailable(len(operations), error)
         except Exception as error:
             if len(operations) > 1:
                 # One operation must not fail its neighbours, so that each gets a transaction of its own.
@@ -160,6 +164,9 @@ class SqlLedger:
             return [refused]
 
 
-def _unavailable(count: int) -> list[Exception]:
+def _unavailable(count: int, cause: Exception | None = None) -> list[Exception]:
     """One for each caller, because raising an exception changes it."""
-    return [StorageUnavailable(DOWN) for _ in range(count)]
+    outages: list[Exception] = [StorageUnavailable(DOWN) for _ in range(count)]
+    for outage in outages:
+        outage.__cause__ = cause
+    return outages

@@ -1,14 +1,13 @@
-"""Batches on PostgreSQL: lock and read the accounts, read the rest, write everything at once, commit.
+"""Batches on PostgreSQL: lock and read everything, write everything, commit: three round trips while there is work.
 
-One connection for this alone.  The locks are the rows of the accounts, taken in order of id, so that any
-number of processes can run batches on the same accounts: each sees what the others committed, and none
-deadlocks.  Whatever else a batch reads belongs to one of its accounts and is read after the lock, by a later
-statement, which sees later commits.
+One connection for this alone.  The locks are the rows of the accounts, taken in order of id, so that any number of
+processes can run batches on the same accounts: each sees what the others committed, and none deadlocks.  Whatever
+else a batch reads belongs to one of its accounts, and changes only under that account's lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,29 +42,40 @@ REFUSALS = (
 )
 """Errors that a batch brings upon itself; after a rollback the connection is as good as before."""
 
-OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The last is what the driver may say when a connection breaks between two of its own steps."""
 
-LOCK = """
-SELECT account_id, funded, held, charged, removed, lots FROM credit_accounts
-WHERE account_id = ANY($1::text[]) ORDER BY account_id FOR UPDATE
+READ = """
+WITH locked AS MATERIALIZED (
+    SELECT account_id, funded, held, charged, removed, lots, ctid AS version FROM credit_accounts
+    WHERE account_id = ANY($1::text[]) ORDER BY account_id FOR UPDATE
+)
+SELECT 'account', ROW(account_id, funded, held, charged, removed, lots, version <> (
+    SELECT ctid FROM credit_accounts AS seen WHERE seen.account_id = locked.account_id
+)) FROM locked
+UNION ALL
+SELECT state, ROW(id, account_id, amount, watermark, draws, opened_at, lease_until, metered_key, last_extension,
+    CASE WHEN NOT id = ANY($3::text[]) THEN record END)
+FROM holds WHERE id = ANY($2::text[])
+UNION ALL
+SELECT 'meter', ROW(key_id, account_id, requests, spent, held, period_start)
+FROM key_meters WHERE key_id IN (
+    SELECT id FROM unnest($4::text[]) AS named(id)
+    UNION SELECT metered_key FROM holds WHERE id = ANY($2::text[]) AND state = 'open'
+)
+UNION ALL
+SELECT 'booked', ROW(id) FROM booked_transfers WHERE id = ANY($5::text[])
 """
+"""Locks the accounts and reads them as they are now, but the rest as it was when the statement began.
+
+If it had to wait for another process, it locked a later version of the account than it saw at its beginning.  The last
+value of an account's row says so; then the rest may be out of date and must be read again.
+"""
+
 CREATE = """
 INSERT INTO credit_accounts (account_id, funded, free, held, charged, removed, lots)
 SELECT id, 0, 0, 0, 0, 0, '[]' FROM unnest($1::text[]) AS new(id)
 ON CONFLICT DO NOTHING
-"""
-READ = """
-SELECT state, ROW(id, account_id, amount, watermark, draws, opened_at, lease_until, metered_key,
-    last_extension, CASE WHEN NOT id = ANY($2::text[]) THEN record END)
-FROM holds WHERE id = ANY($1::text[])
-UNION ALL
-SELECT 'meter', ROW(key_id, account_id, requests, spent, held, period_start)
-FROM key_meters WHERE key_id IN (
-    SELECT id FROM unnest($3::text[]) AS named(id)
-    UNION SELECT metered_key FROM holds WHERE id = ANY($1::text[]) AND state = 'open'
-)
-UNION ALL
-SELECT 'booked', ROW(id) FROM booked_transfers WHERE id = ANY($4::text[])
 """
 WRITE = """
 WITH saved_accounts AS (
@@ -117,37 +127,39 @@ _encoder = msgspec.json.Encoder()
 
 
 class PostgresStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, is_more_waiting: Callable[[], bool] = lambda: False) -> None:
+        """`is_more_waiting` says whether another batch follows at once."""
+        self._is_more_waiting = is_more_waiting
         self._where = _address(database)
         self._settings = database.server_settings() | PLANNER
         self._rows = Rows(read=_unchanged, write=_unchanged)
-        self._connected: _Prepared | None = None
+        self._prepared: _Prepared | None = None
 
     async def open(self) -> None:
         """The connection opens with the first batch, and again after each outage."""
 
     async def close(self) -> None:
-        if self._connected is not None:
-            await self._connected.connection.close(timeout=CONNECT_TIMEOUT_S)
-            self._connected = None
+        if self._prepared is not None:
+            await self._prepared.connection.close(timeout=CONNECT_TIMEOUT_S)
+            self._prepared = None
 
     async def transact(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         try:
-            prepared = self._connected or await self._connect()
+            prepared = self._prepared or await self._connect()
             try:
                 return await self._transact(prepared, operations)
             except REFUSALS:
-                await prepared.connection.execute("ROLLBACK")
-                raise
-            except BaseException:
-                # Whatever else happened, this connection's state is unknown.
-                self._connected = None
-                prepared.connection.terminate()
+                await prepared.rollback()
                 raise
         except REFUSALS:
             raise
         except OUTAGES as error:
+            self._drop()
             raise StorageUnavailable(DOWN) from error
+        except BaseException:
+            # A defect, or the end of the event loop: nobody knows where in its transaction the connection is.
+            self._drop()
+            raise
 
     async def _connect(self) -> _Prepared:
         connection = await asyncpg.connect(
@@ -156,42 +168,52 @@ class PostgresStore:
             command_timeout=COMMAND_TIMEOUT_S,
             server_settings=self._settings,
         )
-        self._connected = _Prepared(
-            connection,
-            lock=await connection.prepare(LOCK),
-            read=await connection.prepare(READ),
-            write=await connection.prepare(WRITE),
-        )
-        return self._connected
+        try:
+            read, write = await connection.prepare(READ), await connection.prepare(WRITE)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._prepared = _Prepared(connection, read, write)
+        return self._prepared
+
+    def _drop(self) -> None:
+        if self._prepared is not None:
+            self._prepared.connection.terminate()
+            self._prepared = None
 
     async def _transact(self, prepared: _Prepared, operations: Sequence[Operation]) -> Sequence[Outcome]:
-        named = named_by(operations)
-        books = Books()
-        await self._lock(prepared, named, books)
-        if named.holds or named.derived:
-            found = await prepared.read.fetch(named.holds, list(named.records), named.keys, named.derived)
-            self._load(found, named, books)
+        books = await self._begin(prepared, named_by(operations))
         outcomes = apply_all(books, operations)
         await prepared.write.fetch(*_arguments(changes_of(books, operations, outcomes, self._rows)))
-        await prepared.connection.execute("COMMIT")
+        await prepared.commit(and_begin=self._is_more_waiting())
         return outcomes
 
-    async def _lock(self, prepared: _Prepared, named: Named, books: Books) -> None:
-        """Begin, and lock every account; one that has no row yet gets one, to have something to lock."""
-        await prepared.connection.execute("BEGIN")
-        rows = await prepared.lock.fetch(named.accounts)
-        if len(rows) < len(named.accounts):
-            # In a transaction of its own: rows added after other rows were locked could deadlock.
-            await prepared.connection.execute("ROLLBACK")
+    async def _begin(self, prepared: _Prepared, named: Named) -> Books:
+        """Begin, lock the accounts, and load them with all that the operations name."""
+        names = (named.accounts, named.holds, list(named.records), named.keys, named.derived)
+        await prepared.begin()
+        books, is_overtaken = self._loaded(await prepared.read.fetch(*names), named)
+        if len(books.accounts) < len(named.accounts):
+            # One that has no row yet gets one, to have something to lock; in a transaction of its own, because
+            # rows added after others were locked could deadlock.
+            await prepared.rollback()
             await prepared.connection.execute(CREATE, named.accounts)
-            await prepared.connection.execute("BEGIN")
-            rows = await prepared.lock.fetch(named.accounts)
-        for row in rows:
-            books.accounts[AccountId(row[0])] = account_of(row)
+            await prepared.begin()
+            books, is_overtaken = self._loaded(await prepared.read.fetch(*names), named)
+        if is_overtaken:
+            books, _ = self._loaded(await prepared.read.fetch(*names), named)
+        return books
 
-    def _load(self, found: Sequence[Any], named: Named, books: Books) -> None:
+    def _loaded(self, found: Sequence[Any], named: Named) -> tuple[Books, bool]:
+        """The books, and whether another process changed one of the accounts while they were read."""
+        books = Books()
+        is_overtaken = False
         for what, row in found:
             match what:
+                case "account":
+                    *account, is_newer = row
+                    books.accounts[AccountId(row[0])] = account_of(tuple(account))
+                    is_overtaken |= is_newer
                 case "open":
                     books.holds[HoldId(row[0])] = self._rows.hold_of(row, named.records.get(HoldId(row[0])))
                 case "charged" | "voided":
@@ -200,23 +222,30 @@ class PostgresStore:
                     books.meters[KeyId(row[0])] = self._rows.meter_of(row)
                 case _:
                     books.booked.add(TransferId(row[0]))
+        return books, is_overtaken
 
 
 class _Prepared:
-    """A connection with the statements that it has parsed."""
+    """A connection with the statements that it has parsed, which knows whether it is in a transaction."""
 
-    def __init__(
-        self,
-        connection: asyncpg.Connection,
-        *,
-        lock: PreparedStatement,
-        read: PreparedStatement,
-        write: PreparedStatement,
-    ) -> None:
+    def __init__(self, connection: asyncpg.Connection, read: PreparedStatement, write: PreparedStatement) -> None:
         self.connection = connection
-        self.lock = lock
         self.read = read
         self.write = write
+        self._has_begun = False
+
+    async def begin(self) -> None:
+        if not self._has_begun:
+            await self.connection.execute("BEGIN")
+            self._has_begun = True
+
+    async def commit(self, *, and_begin: bool) -> None:
+        await self.connection.execute("COMMIT AND CHAIN" if and_begin else "COMMIT")
+        self._has_begun = and_begin
+
+    async def rollback(self) -> None:
+        await self.connection.execute("ROLLBACK")
+        self._has_begun = False
 
 
 def _address(database: Database) -> dict[str, Any]:
