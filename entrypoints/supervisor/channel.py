@@ -22,6 +22,8 @@ class Say(Enum):
 
     READY = b"R"
     """The worker takes requests."""
+    RETIRE = b"X"
+    """Another worker has taken this one's place, so that it may take its time to stop."""
     COUNT = b"C"
     """The supervisor wants the worker's numbers."""
     NUMBERS = b"N"

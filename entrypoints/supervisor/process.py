@@ -65,6 +65,8 @@ class SupervisedServer(DrainingServer):
             say, content = frame
             if say is Say.COUNT:
                 self._tell_numbers()
+            elif say is Say.RETIRE:
+                self.linger_s = self.drain_s
             elif say is Say.SUMS:
                 answer = self._asked.popleft()
                 if not answer.done():

@@ -19,7 +19,7 @@ from entrypoints.supervisor.sockets import BACKLOG
 GRACE_S: Final = 10
 """What the server waits beyond the drain before it cancels what is left."""
 LINGER_S: Final = 1.0
-"""How long a stopping server keeps an idle connection, so that a request already on its way is not cut."""
+"""So long a stopping server keeps idle connections, because a request may already be on its way."""
 LINGER_STEP_S: Final = 0.02
 
 log = structlog.get_logger(__name__)
@@ -30,7 +30,9 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, settings: Settings) -> None:
         self.gateway: Gateway = create_gateway(Container(settings=settings))
-        self._drain_s = settings.server.drain_s
+        self.drain_s: float = settings.server.drain_s
+        self.linger_s = min(LINGER_S, self.drain_s)
+        """How long an idle connection is kept when this server stops."""
         config = uvicorn.Config(
             self.gateway.app,
             loop="uvloop",
@@ -64,7 +66,7 @@ class DrainingServer(uvicorn.Server):
         if not self.should_exit:
             self.gateway.begin_drain()
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(lambda: loop.call_later(self._drain_s, self.gateway.end_streams))
+            loop.call_soon_threadsafe(lambda: loop.call_later(self.drain_s, self.gateway.end_streams))
         # A second signal does not cut what runs: money is being counted, and the drain has its own end.
         self.should_exit = True
         log.info("stopping", signal=sig)
@@ -84,12 +86,11 @@ class DrainingServer(uvicorn.Server):
         state, idle_since = self.server_state, dict[object, float]()
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
         deadline = loop.time() + (self.config.timeout_graceful_shutdown or 0)
-        linger_s = min(LINGER_S, self._drain_s)
         while state.connections and loop.time() < deadline:
             for connection in list(state.connections):
                 cycle = getattr(connection, "cycle", None)
                 if cycle is None or cycle.response_complete:
-                    if loop.time() - idle_since.setdefault(connection, loop.time()) >= linger_s:
+                    if loop.time() - idle_since.setdefault(connection, loop.time()) >= self.linger_s:
                         connection.shutdown()
                 else:
                     idle_since.pop(connection, None)

@@ -153,7 +153,7 @@ class Supervisor:
                     log.error("replacing stopped: the new worker did not start", worker=successor.pid)
                     break
                 before, place.worker = place.worker, successor
-                before.stop()
+                before.retire()
 
     async def _announce_ready(self, worker: Worker) -> None:
         if await worker.until_ready() and not self._announced:

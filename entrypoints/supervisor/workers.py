@@ -94,6 +94,11 @@ class Worker:
         """The numbers of all, which it asked for."""
         self._channel.send(Say.SUMS, sums)
 
+    def retire(self) -> None:
+        """Stop, while others serve."""
+        self._channel.send(Say.RETIRE)
+        self.stop()
+
     def stop(self) -> None:
         """Gently, and by force where that takes too long."""
         if self._killing is None:
