@@ -8,7 +8,7 @@ import sys
 
 from msgspec.structs import replace
 
-from adapters.sql.migrate import Ahead, Behind, revision_state, upgrade
+from adapters.sql.migrate import Ahead, Behind, revision_state, upgrade_if_behind
 from application.bootstrap import FirstStart
 from domain.errors import StorageUnavailable
 from entrypoints.container import Container
@@ -72,7 +72,7 @@ async def _prepared(settings: Settings) -> FirstStart | None:
     database, ledger = container.adapters.database(), container.adapters.ledger()
     try:
         if settings.storage.embedded:
-            await upgrade(database)
+            await upgrade_if_behind(database)
         state = await revision_state(database)
         if isinstance(state, Behind | Ahead):
             cure = (

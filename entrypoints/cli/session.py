@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from adapters.sql.migrate import Ahead, Behind, revision_state, upgrade
+from adapters.sql.migrate import Ahead, Behind, revision_state, upgrade_if_behind
 from domain.errors import Conflict
 from entrypoints.container import VENDOR_NAMES, Container
 from entrypoints.logging import configure_logging
@@ -39,7 +39,7 @@ async def _performed(settings: Settings, act: Callable[[Container], Awaitable[Re
     database, ledger = container.adapters.database(), container.adapters.ledger()
     try:
         if settings.storage.embedded:
-            await upgrade(database)
+            await upgrade_if_behind(database)
         match await revision_state(database):
             case Behind():
                 raise SchemaDiffers("The database's schema is older than this release. Run 'gatewayz migrate'.")

@@ -444,9 +444,7 @@ def test_fields_are_renamed_and_dropped_as_the_vendor_demands() -> None:
                 "prompt_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 30, "audio_tokens": 10},
                 "completion_tokens_details": {"audio_tokens": 25, "reasoning_tokens": 15},
             },
-            Usage(
-                input=40, cache_read=20, cache_write_other=30, audio_in=10, output=20, reasoning=15, audio_out=25
-            ),
+            Usage(input=40, cache_read=20, cache_write_other=30, audio_in=10, output=20, reasoning=15, audio_out=25),
         ),
         (
             # xAI counts reasoning beside the completion; only the total tells.

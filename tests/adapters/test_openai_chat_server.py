@@ -80,7 +80,9 @@ def test_empty_tools_need_nothing() -> None:
 
 def test_preferences_are_read() -> None:
     request = read_request(
-        body(models=["b", "c"], provider={"order": ["x"], "only": ["x", "y"], "allow_fallbacks": False, "sort": "price"})
+        body(
+            models=["b", "c"], provider={"order": ["x"], "only": ["x", "y"], "allow_fallbacks": False, "sort": "price"}
+        )
     )
 
     assert request.preferences.models == ("b", "c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ ELSEWHERE = [kind for kind in FaultKind if VendorFault(kind, "").worth_another_v
 HERE_ONLY = [kind for kind in FaultKind if kind not in ELSEWHERE]
 
 
-def fault(kind: FaultKind, **more: int) -> VendorFault:
+def fault(kind: FaultKind, **more: Any) -> VendorFault:
     return VendorFault(kind, "as the vendor says", **more)
 
 

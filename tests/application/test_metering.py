@@ -67,11 +67,10 @@ async def test_credit_is_held_before_the_vendor_is_called() -> None:
 
 async def test_without_credit_no_vendor_is_called() -> None:
     vendor = ActingVendor("alpha", GOOD)
-    stage = Stage(vendor, concurrent=1)
+    stage = Stage(vendor)
 
-    for _ in range(3):
-        with pytest.raises(InsufficientCredits) as refused:
-            await stage.whole(request())
+    with pytest.raises(InsufficientCredits) as refused:
+        await stage.whole(request())
 
     assert refused.value.spendable == ZERO
     assert refused.value.required > ZERO
@@ -136,9 +135,7 @@ async def test_a_cost_above_the_hold_takes_free_credit_and_then_the_house() -> N
     account = await stage.settled()
     assert account.charged == Usd.parse("0.5")
     assert account.free == ZERO
-    assert [transfer.amount for transfer in await stage.booked(Kind.OVERRUN)] == [
-        cost(10, 900_000) - Usd.parse("0.5")
-    ]
+    assert [transfer.amount for transfer in await stage.booked(Kind.OVERRUN)] == [cost(10, 900_000) - Usd.parse("0.5")]
 
 
 async def test_no_output_beyond_what_credit_pays_is_asked_for() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -40,7 +41,7 @@ GONE = "acme/gone"
 SERVED = {"alpha": (*SOLO, *SHARED), "beta": SHARED, "gone": (GONE, SHARED[6])}
 INPUT_NANOS, OUTPUT_NANOS = 1_000, 2_000
 """What one token costs of every model here: $1 and $2 per million."""
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: Any = [{"role": "user", "content": "Hello"}]
 WIDE_LIMITS = {
     "GATEWAYZ_LIMIT_REQUESTS_PER_MINUTE": "1000000",
     "GATEWAYZ_LIMIT_REQUESTS_PER_HOUR": "10000000",
@@ -98,9 +99,7 @@ class Place:
         body = {"model": model, "messages": HELLO} | members
         return await self.send(json.dumps(body).encode(), headers=headers)
 
-    async def send(
-        self, body: bytes, *, key: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    async def send(self, body: bytes, *, key: str | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         sent = {"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"} | dict(headers or {})
         async with self.http.stream("POST", PATH, content=body, headers=sent) as response:
             read = b"".join([part async for part in response.aiter_raw()])
@@ -145,7 +144,12 @@ class Place:
 
     def client(self, **options: Any) -> openai.AsyncOpenAI:
         """The official client; it does not retry unless told to."""
-        known = {"base_url": f"{self.gateway.base_url}/v1", "api_key": self.key, "max_retries": 0, "timeout": 20.0}
+        known: dict[str, Any] = {
+            "base_url": f"{self.gateway.base_url}/v1",
+            "api_key": self.key,
+            "max_retries": 0,
+            "timeout": 20.0,
+        }
         return openai.AsyncOpenAI(**known | options)
 
     async def verify(self) -> None:
@@ -165,6 +169,11 @@ class Place:
 
     def log(self) -> str:
         return self.gateway.log.read_text()
+
+
+def tell(figure: str) -> None:
+    """Shown by `pytest -rP`."""
+    sys.stdout.write(f"{figure}\n")
 
 
 def nanos(usd: str | float) -> int:

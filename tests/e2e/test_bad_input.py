@@ -181,7 +181,7 @@ async def test_an_unknown_model_is_refused_with_near_names(place: Place, name: s
         assert near in answer.error["message"]
 
 
-@pytest.mark.parametrize("name", ["q" * 100_000, "\x00", "../../etc/passwd", "<script>", "‮", " " * 10, "%s%n"])
+@pytest.mark.parametrize("name", ["q" * 100_000, "\x00", "../../etc/passwd", "<script>", "\u202e", " " * 10, "%s%n"])
 async def test_an_absurd_model_name_is_only_unknown(place: Place, name: str) -> None:
     async with free_of_charge(place):
         assert_refused(await place.chat(name), 404, "model_not_found", "model")

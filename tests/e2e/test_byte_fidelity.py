@@ -1,4 +1,4 @@
-"""Where vendor and caller speak one dialect, each gets the other's bytes; what differs is written down here, in full."""
+"""Where vendor and caller speak one dialect, each gets the other's bytes; all that differs is written down here."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ REQUESTS = {
 ANSWERS: dict[str, dict[str, Any]] = {
     "text": {},
     "tools": {"tool_calls": [ToolCall(), ToolCall(id="call_2", arguments='{"a": "\\u00fc"}')]},
-    "refusal": {"refusal": "No \\ \" / \u2028"},
+    "refusal": {"refusal": 'No \\ " / \u2028'},
     "logprobs": {"logprobs": True},
     "unknown fields": {"strange": True, "extra": {"x_top": [1, {"a": None}], "moderation": {}}},
     "unicode": {"reasoning": "Ich denke… \U0001f914"},
@@ -199,7 +199,7 @@ async def test_a_cost_of_the_vendors_own_gives_way_to_ours(place: Place) -> None
 
 def streams(**options: Any) -> tuple[list[bytes], list[bytes]]:
     """The same answer to a request that asked for usage, and to one that did not."""
-    pieces = {k: [v] if k == "reasoning" else v for k, v in options.items()}
+    pieces: dict[str, Any] = {k: [v] if k == "reasoning" else v for k, v in options.items()}
     asked = chunks(usage=USAGE, include_usage=True, obfuscation=False, **pieces)
     unasked = chunks(usage=USAGE, include_usage=False, obfuscation=False, **pieces)
     return [*asked, DONE], [*unasked, DONE]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import HELLO, PATH, SHARED, SOLO, Place, cost
+from tests.e2e.conftest import HELLO, PATH, SHARED, SOLO, Place, cost, tell
 from tests.e2e.processes import ADMIN_KEY
 from tests.fakes.upstream import TEXT_PIECES, Script, silent, stalls
 
@@ -45,7 +45,7 @@ async def left(place: Place, number: int, writer: asyncio.StreamWriter) -> float
 def report(what: str, seconds: list[float]) -> None:
     ordered = sorted(seconds)
     p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-    print(f"{what}: p50 {ordered[len(ordered) // 2] * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
+    tell(f"{what}: p50 {ordered[len(ordered) // 2] * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
     assert p99 < WITHIN_S
 
 
@@ -104,7 +104,7 @@ async def test_many_at_once_are_all_closed_and_settled(place: Place) -> None:
         writer.transport.abort()
 
     await place.alpha.wait_open_connections(0, timeout_s=3)
-    print(f"200 closed in {(time.monotonic() - began) * 1000:.0f} ms")
+    tell(f"200 closed in {(time.monotonic() - began) * 1000:.0f} ms")
     await place.nothing_held()
     await place.verify()
 
@@ -180,7 +180,9 @@ async def test_a_pipelined_or_reused_connection_serves_the_next_request(place: P
 async def test_a_slow_reader_gets_everything(place: Place) -> None:
     pieces = 3_000
     frames = [b'data: {"choices":[{"delta":{"content":"x"}}],"padding":"%b"}\n\n' % (b"x" * 1_000)] * pieces
-    finish = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":9}}'
+    finish = (
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":9}}'
+    )
     place.alpha.by_model[MODEL] = Script(frames=[*frames, finish + b"\n\n"])
     reader, writer = await connected(place, stream=True)
     await asyncio.sleep(0.3)

@@ -29,12 +29,13 @@ async def leaves(place: Place, headers: Mapping[str, str], *, after_s: float, **
     """Send a request and hang up before its answer."""
     body = json.dumps({"model": MODEL, "messages": HELLO} | members)
     sent = {"Authorization": f"Bearer {place.key}", "Content-Type": "application/json"} | dict(headers)
-    async with httpx.AsyncClient(base_url=place.gateway.base_url) as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(after_s), client.stream("POST", PATH, content=body, headers=sent) as response:
-                async for _ in response.aiter_raw():
-                    pass
-                await asyncio.sleep(after_s)
+
+    async def stay() -> None:
+        async with httpx.AsyncClient(base_url=place.gateway.base_url) as client:
+            await client.post(PATH, content=body, headers=sent)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(stay(), after_s)
 
 
 def assert_same(first: Answer, second: Answer) -> None:
@@ -110,7 +111,7 @@ async def test_two_customers_may_choose_the_same_key(place: Place) -> None:
     assert "x-gatewayz-replayed" not in theirs.headers
 
 
-@pytest.mark.parametrize("bad", ["x" * 256, " "])
+@pytest.mark.parametrize("bad", ["x" * 256, ""])
 async def test_a_key_that_is_none_is_refused(place: Place, bad: str) -> None:
     answer = await place.chat(MODEL, headers={"Idempotency-Key": bad})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,8 @@ import httpx
 import pytest
 from anyio import to_thread
 
-from tests.e2e.conftest import HELLO, SOLO, Answer, Place, cost, nanos
+from tests.e2e.conftest import HELLO, SOLO, Answer, Place, cost, nanos, tell
+from tests.e2e.processes import eventually
 from tests.fakes.upstream import DONE, Script, chunks, stalls
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault]
@@ -39,20 +39,24 @@ async def begun(place: Place, model: str, count: int, **headers: str) -> list[as
     """So many streams, each of which has said its first words."""
     body = json.dumps({"model": model, "messages": HELLO, "stream": True}).encode()
     tasks = [asyncio.create_task(place.send(body, headers=headers)) for _ in range(count)]
-    async with asyncio.timeout(10):
-        while True:
-            running = [request for request in place.alpha.requests if request.model == model]
-            if len(running) == count and all(request.frames_sent > WORDS for request in running):
-                return tasks
-            await asyncio.sleep(0.02)
+
+    def all_begun() -> None:
+        running = [request for request in place.alpha.requests if request.model == model]
+        assert len(running) == count
+        assert all(request.frames_sent > WORDS for request in running)
+
+    await eventually(all_begun)
+    return tasks
 
 
 async def waiting(place: Place, count: int) -> list[asyncio.Task[Answer]]:
     """So many requests, streamed and whole, whose vendor says nothing."""
     asked = [asyncio.create_task(place.chat(SILENT, stream=number % 2 == 0)) for number in range(count)]
-    async with asyncio.timeout(10):
-        while sum(request.model == SILENT for request in place.alpha.requests) < count:
-            await asyncio.sleep(0.02)
+
+    def all_asked() -> None:
+        assert sum(request.model == SILENT for request in place.alpha.requests) == count
+
+    await eventually(all_asked)
     return asked
 
 
@@ -79,7 +83,7 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-async def killed(module_place: Place) -> AsyncIterator[Killed]:
+async def killed(module_place: Place) -> Killed:
     place = module_place
     place.alpha.by_model |= {ENDLESS: stalls(1 + WORDS), SILENT: stalls(0)}
     before = await place.charged()
@@ -93,13 +97,13 @@ async def killed(module_place: Place) -> AsyncIterator[Killed]:
     await place.alpha.wait_open_connections(0)
     began = time.monotonic()
     await to_thread.run_sync(place.gateway.start)
-    print(f"ready {time.monotonic() - began:.1f} s after the kill")
+    tell(f"ready {time.monotonic() - began:.1f} s after the kill")
     await place.nothing_held(LEASE_S + SWEEP_S + 5)
-    print(f"nothing held {time.monotonic() - began:.1f} s after the kill")
+    tell(f"nothing held {time.monotonic() - began:.1f} s after the kill")
 
     transactions = (await place.get("/user/credit-transactions?limit=100"))["transactions"]
     charges = [each for each in transactions if each["transaction_type"] == "charge"]
-    yield Killed(before, held, ended, never_begun, await place.balance(), charges)
+    return Killed(before, held, ended, never_begun, await place.balance(), charges)
 
 
 async def test_a_kill_cuts_every_stream(killed: Killed) -> None:
@@ -166,7 +170,7 @@ class Drained:
 
 
 @pytest.fixture(scope="module")
-async def drained(module_place: Place) -> AsyncIterator[Drained]:
+async def drained(module_place: Place) -> Drained:
     place = module_place
     place.alpha.requests.clear()
     place.alpha.by_model = {
@@ -185,16 +189,27 @@ async def drained(module_place: Place) -> AsyncIterator[Drained]:
     await asyncio.sleep(0.3)
 
     began = time.monotonic()
-    stopping = asyncio.create_task(to_thread.run_sync(place.gateway.stop))  # type: ignore[arg-type, var-annotated]
+    stopping = asyncio.create_task(to_thread.run_sync(place.gateway.stop))
     await asyncio.sleep(0.5)
     ready = await readiness(place)
     status = await stopping
     took_s = time.monotonic() - began
-    print(f"stopped in {took_s:.1f} s")
+    tell(f"stopped in {took_s:.1f} s")
     ended = [await ends(tasks) for tasks in (ending, whole, endless, silent, repeated)]
     await to_thread.run_sync(place.gateway.start)
     balance = await place.balance()
-    yield Drained(status, took_s, ready, *ended, nanos(balance["charged_usd"]) - before, balance["held_usd"])
+    return Drained(
+        status=status,
+        took_s=took_s,
+        ready_while_draining=ready,
+        ending=ended[0],
+        whole=ended[1],
+        endless=ended[2],
+        silent=ended[3],
+        repeated=ended[4],
+        charged=nanos(balance["charged_usd"]) - before,
+        held=balance["held_usd"],
+    )
 
 
 async def readiness(place: Place) -> int | None:

@@ -6,16 +6,17 @@ import asyncio
 import json
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PATH, SHARED, SOLO, Place, cost, nanos
+from tests.e2e.conftest import PATH, SHARED, SOLO, Place, cost, nanos, tell
 from tests.fakes.upstream import Reply, Script, token_usage
 
 pytestmark = pytest.mark.anyio
 
 MODEL, PRICED, *_ = SOLO
-WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+WITH_USAGE: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 async def set_price(place: Place, model: str, *options: str) -> None:
@@ -172,7 +173,7 @@ async def test_five_hundred_at_once_never_spend_more_than_ten_cents(place: Place
 
     began = time.monotonic()
     statuses = Counter(await asyncio.gather(*map(one, range(500))))
-    print(f"{statuses} in {time.monotonic() - began:.1f} s")
+    tell(f"{statuses} in {time.monotonic() - began:.1f} s")
 
     balance = await place.balance(key)
     assert statuses.keys() == {200, 402}, statuses

@@ -54,8 +54,13 @@ class City(BaseModel):
 
 
 async def streamed(client: openai.AsyncOpenAI, **options: Any) -> list[ChatCompletionChunk]:
-    stream = await client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, **options)  # type: ignore[call-overload]
-    return [chunk async for chunk in stream]
+    return [chunk async for chunk in await stream_of(client, **options)]
+
+
+async def stream_of(client: openai.AsyncOpenAI, **options: Any) -> openai.AsyncStream[ChatCompletionChunk]:
+    known: dict[str, Any] = {"model": MODEL, "messages": HELLO, "stream": True}
+    stream: openai.AsyncStream[ChatCompletionChunk] = await client.chat.completions.create(**known | options)
+    return stream
 
 
 async def asked(client: openai.AsyncOpenAI, **options: Any) -> ChatCompletion:
@@ -79,7 +84,7 @@ async def test_a_whole_answer(place: Place) -> None:
 async def test_the_blocking_client_from_several_threads(place: Place) -> None:
     def ask() -> str | None:
         with openai.OpenAI(base_url=f"{place.gateway.base_url}/v1", api_key=place.key, max_retries=0) as client:
-            answer = client.chat.completions.create(model=MODEL, messages=HELLO)  # type: ignore[arg-type]
+            answer = client.chat.completions.create(model=MODEL, messages=HELLO)
             return answer.choices[0].message.content
 
     assert await to_thread.run_sync(ask) == TEXT
@@ -118,11 +123,14 @@ async def test_tools_in_a_whole_answer(place: Place) -> None:
 
 async def test_tools_in_a_stream(place: Place) -> None:
     place.alpha.script(Script(reply=Reply(tool_calls=[ToolCall()])))
-    async with place.client() as client, client.chat.completions.stream(
-        model=MODEL,
-        messages=HELLO,  # type: ignore[arg-type]
-        tools=[WEATHER],
-    ) as stream:
+    async with (
+        place.client() as client,
+        client.chat.completions.stream(
+            model=MODEL,
+            messages=HELLO,
+            tools=[WEATHER],
+        ) as stream,
+    ):
         done = [event async for event in stream if event.type == "tool_calls.function.arguments.done"]
 
     assert [event.name for event in done] == ["get_weather"]
@@ -132,7 +140,7 @@ async def test_tools_in_a_stream(place: Place) -> None:
 async def test_structured_output_is_parsed(place: Place) -> None:
     place.alpha.script(Script(reply=Reply(pieces=('{"name":"Zürich",', '"inhabitants":447082}'))))
     async with place.client() as client:
-        answer = await client.chat.completions.parse(model=MODEL, messages=HELLO, response_format=City)  # type: ignore[arg-type]
+        answer = await client.chat.completions.parse(model=MODEL, messages=HELLO, response_format=City)
 
     assert answer.choices[0].message.parsed == City(name="Zürich", inhabitants=447082)
     assert place.alpha.requests[0].json["response_format"]["json_schema"]["strict"] is True
@@ -140,11 +148,14 @@ async def test_structured_output_is_parsed(place: Place) -> None:
 
 async def test_structured_output_is_parsed_from_a_stream(place: Place) -> None:
     place.alpha.script(Script(reply=Reply(pieces=('{"name":"Zürich",', '"inhabitants":447082}'))))
-    async with place.client() as client, client.chat.completions.stream(
-        model=MODEL,
-        messages=HELLO,  # type: ignore[arg-type]
-        response_format=City,
-    ) as stream:
+    async with (
+        place.client() as client,
+        client.chat.completions.stream(
+            model=MODEL,
+            messages=HELLO,
+            response_format=City,
+        ) as stream,
+    ):
         answer = await stream.get_final_completion()
 
     assert answer.choices[0].message.parsed == City(name="Zürich", inhabitants=447082)
@@ -240,16 +251,19 @@ async def test_our_key_at_a_vendor_is_not_the_callers_key(place: Place) -> None:
 
 async def test_an_error_in_the_middle_of_a_stream_is_raised(place: Place) -> None:
     place.alpha.by_model[MODEL] = error_in_stream()
-    seen = []
-    async with place.client() as client:
-        stream = await client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)  # type: ignore[arg-type]
-        with pytest.raises(openai.APIError) as broken:
-            async for chunk in stream:
-                seen.append(chunk)  # noqa: PERF401
+    seen: list[str] = []
+
+    async def read() -> None:
+        async with place.client() as client:
+            async for chunk in await stream_of(client):
+                seen.append(chunk.choices[0].delta.content or "")
+
+    with pytest.raises(openai.APIError) as broken:
+        await read()
 
     assert not isinstance(broken.value, openai.APIStatusError)
     assert "alpha" in broken.value.message
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in seen) == "Hello from"
+    assert "".join(seen) == "Hello from"
     await place.nothing_held()
 
 
@@ -283,10 +297,8 @@ async def test_a_client_that_loses_patience_costs_nothing(place: Place) -> None:
 
 async def test_leaving_a_stream_closes_it_at_the_vendor(place: Place) -> None:
     place.alpha.by_model[MODEL] = stalls(4)
-    async with place.client() as client:
-        async with await client.chat.completions.create(model=MODEL, messages=HELLO, stream=True) as stream:  # type: ignore[arg-type]
-            async for _ in stream:
-                break
+    async with place.client() as client, await stream_of(client) as stream:
+        assert (await anext(aiter(stream))).choices
 
     await place.alpha.wait_closed(0)
     await place.nothing_held()

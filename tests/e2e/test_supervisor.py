@@ -70,7 +70,8 @@ def own_gateway(tmp_path: Path) -> Iterator[SupervisedGateway]:
 @contextmanager
 def running(directory: Path, workers: int = WORKERS) -> Iterator[SupervisedGateway]:
     settings = {"GATEWAYZ_WORKERS": str(workers), "GATEWAYZ_DRAIN_SECONDS": str(DRAIN_S)}
-    gateway = SupervisedGateway(directory, **WIDE_LIMITS | settings).start()
+    gateway = SupervisedGateway(directory, **WIDE_LIMITS | settings)
+    gateway.start()
     try:
         yield gateway
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.anyio
 
 SETTINGS = {"GATEWAYZ_FIRST_BYTE_SECONDS": "2", "GATEWAYZ_IDLE_SECONDS": "1"}
 MODEL, OTHER, ANOTHER, _ = SOLO
-WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+WITH_USAGE: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 
 BEFORE_A_WORD: dict[str, tuple[Callable[[], Script], int, str]] = {
     "500": (server_error, 502, "vendor_error"),
