@@ -146,6 +146,7 @@ class Adapters(containers.DeclarativeContainer):
         entries=catalog_entries,
         prices=prices,
         clock=clock,
+        versions=prices,
         declared=vendors.provided.declared,
         markup_ppm=settings.provided.inference.markup_ppm,
     )

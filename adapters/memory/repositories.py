@@ -14,7 +14,7 @@ from domain.ids import AccountId, KeyId, ModelId, PriceId, VendorSlug
 from domain.keys import ApiKey, KeyNameTaken, KeyPolicy, Scope, UnknownKey
 from domain.ports.repositories import Claim, StoredOutcome
 from domain.ports.vendors import ListedModel
-from domain.pricing import Price
+from domain.pricing import Price, PriceSource
 
 
 class MemoryRevisions:
@@ -152,8 +152,13 @@ class MemoryPrices:
         self._by_id[price.id] = price
         self._revisions.bump("prices")
 
+    async def record(self, versions: Sequence[Price]) -> None:
+        for version in versions:
+            self._by_id.setdefault(version.id, version)
+
     async def current(self, at: datetime) -> Sequence[Price]:
-        valid = (price for price in self._oldest_first() if price.valid_from <= at)
+        set_by_operator = (price for price in self._oldest_first() if price.source is PriceSource.OPERATOR)
+        valid = (price for price in set_by_operator if price.valid_from <= at)
         latest = {(price.vendor, price.model): price for price in valid}
         return [latest[offer] for offer in sorted(latest)]
 

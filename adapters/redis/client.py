@@ -134,6 +134,7 @@ class RedisClient:
             raise (RedisRefused if isinstance(error, ResponseError) else RedisAway)(reason) from error
 
     def _open_breaker(self, reason: str) -> None:
+        self.answering = False
         if self._prober is None:
             self.counters.openings += 1
             log.warning("Redis is away, this process decides alone until it is back (%s)", reason)

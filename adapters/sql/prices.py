@@ -39,6 +39,7 @@ Index(
 )
 
 _newest_first = (prices.c.valid_from.desc(), prices.c.id.desc())
+_by_operator = prices.c.source == PriceSource.OPERATOR.value
 _rates = msgspec.json.Decoder(Rates)
 _tiers = msgspec.json.Decoder(tuple[Tier, ...])
 
@@ -54,9 +55,14 @@ class SqlPrices:
                 raise AlreadyBooked(f"The price {price.id} has been added before; a change is a new version.")
             await bump(connection, "prices")
 
+    async def record(self, versions: Sequence[Price]) -> None:
+        async with self._database.transaction() as connection:
+            insert = insert_into(connection, prices).on_conflict_do_nothing()
+            await connection.execute(insert, [_row(version) for version in versions])
+
     async def current(self, at: datetime) -> Sequence[Price]:
         place = func.row_number().over(partition_by=(prices.c.vendor, prices.c.model), order_by=_newest_first)
-        valid = select(prices.c.id, place.label("place")).where(prices.c.valid_from <= at).subquery()
+        valid = select(prices.c.id, place.label("place")).where(prices.c.valid_from <= at, _by_operator).subquery()
         query = select(prices).join(valid, valid.c.id == prices.c.id).where(valid.c.place == 1)
         async with self._database.reading() as connection:
             rows = await connection.execute(query.order_by(prices.c.vendor, prices.c.model))

@@ -362,13 +362,21 @@ class TestPrices:
                 Tier(200_000, Rates(input=3, output=4)),
                 Tier(1_000_000, Rates(input=5, output=6, images=1)),
             ),
-            source=PriceSource.GENAI_PRICES,
             free=True,
             author="ann",
         )
         await stored.prices.add(full)
         assert await stored.prices.history(ACME, ONE) == [full]
         assert await stored.prices.current(NOON) == [full]
+        assert await stored.revisions.read() == {"prices": 1}
+
+    async def test_recorded_versions_are_kept_but_never_stand_in_for_the_operators(self, stored):
+        listed = replace(price("listed"), source=PriceSource.GENAI_PRICES, valid_from=NOON)
+        await stored.prices.add(price("p1"))
+        await stored.prices.record([listed])
+        await stored.prices.record([listed, replace(listed, rates=Rates(input=9, output=9))])
+        assert [one.id for one in await stored.prices.current(NOON)] == ["p1"]
+        assert listed in await stored.prices.history(ACME, ONE)
         assert await stored.revisions.read() == {"prices": 1}
 
     async def test_a_version_is_never_written_twice(self, stored):
