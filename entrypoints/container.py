@@ -75,7 +75,10 @@ class Vendors:
                 base_url = access.base_url or vendor.base_url
                 self._add(settings, vendor, base_url, access.api_key.text)
         for further in settings.further_vendors:
-            vendor = OpenAICompatible(slug=further.slug, base_url=further.base_url)
+            # Servers that people run themselves know the older name of the output limit, and many know no other.
+            vendor = OpenAICompatible(
+                slug=further.slug, base_url=further.base_url, output_limit_field="max_tokens"
+            )
             key = further.api_key.text if further.api_key else ""
             self._add(settings, vendor, further.base_url, key)
             if further.models:

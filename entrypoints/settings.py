@@ -35,6 +35,7 @@ ADMIN_KEY_LENGTH_MIN = 24
 ADMIN_KEY_LENGTH_MAX = 512
 ADMIN_KEY_DISTINCT_MIN = 10
 PLACEHOLDERS = ("change", "placeholder", "example", "replace", "password", "secret", "your-", "your_")
+WORKERS_MAX: Final = 128
 DEVELOPMENT_SECRETS = Path("var/secrets")
 
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -309,7 +310,7 @@ def read_settings(environ: Mapping[str, str], vendors: Mapping[str, tuple[str, .
         server=_server(read, strict=strict),
         inference=Inference(
             hold_policy=read.choice("GATEWAYZ_HOLD_POLICY", HoldPolicy),
-            hold_lease=timedelta(seconds=read.whole("GATEWAYZ_HOLD_LEASE_SECONDS", 30, 86_400)),
+            hold_lease=timedelta(seconds=read.whole("GATEWAYZ_HOLD_LEASE_SECONDS", 2, 86_400)),
             heartbeat_s=read.whole("GATEWAYZ_HEARTBEAT_SECONDS", 1, 300),
             first_byte_s=read.whole("GATEWAYZ_FIRST_BYTE_SECONDS", 1, 3_600),
             idle_s=read.whole("GATEWAYZ_IDLE_SECONDS", 1, 3_600),
@@ -515,7 +516,7 @@ def _server(read: Reader, *, strict: bool) -> Server:
     return Server(
         host=read.text("HOST"),
         port=read.whole("PORT", 0, 65_535),
-        workers=read.whole("GATEWAYZ_WORKERS", 1, 128),
+        workers=read.whole("GATEWAYZ_WORKERS", 1, WORKERS_MAX),
         public_url=public_url,
         frontend_url=read.url("FRONTEND_URL", "http", "https"),
         trusted_proxies=read.networks("TRUSTED_PROXIES"),

@@ -42,7 +42,7 @@ class RedisAway(Exception):
 
 
 class RedisRefused(RedisAway):
-    """Redis answered with an error: it is full, a replica now, or what was asked makes no sense to it."""
+    """What was asked makes no sense to Redis, and would not the next time."""
 
 
 class Script:
@@ -131,7 +131,8 @@ class RedisClient:
             self.counters.failures += 1
             reason = f"{type(error).__name__}: {error}"
             self._open_breaker(reason)
-            raise (RedisRefused if isinstance(error, ResponseError) else RedisAway)(reason) from error
+            # Its subclasses are states that pass: loading, full, read-only, part of a cluster that is down.
+            raise (RedisRefused if type(error) is ResponseError else RedisAway)(reason) from error
 
     def _open_breaker(self, reason: str) -> None:
         self.answering = False

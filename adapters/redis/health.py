@@ -101,7 +101,7 @@ class RedisHealthBoard(MemoryHealthBoard):
         vendor_rested = offer.vendor in self._vendors_rest_until
         super().succeeded(offer, first_token_ms, output_tokens, duration_ms)
         self._measured.add(key)
-        if False:
+        if was_open:
             self._tell(_News(process=self._id, vendor=offer.vendor, model=offer.vendor_model))
         if vendor_rested:
             self._tell(_News(process=self._id, vendor=offer.vendor))

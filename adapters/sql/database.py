@@ -83,6 +83,11 @@ class Database:
             reads = connection.get_execution_options().get("read_only")
             connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
+        @event.listens_for(engine.sync_engine, "invalidate")
+        def on_invalidate(connection: Any, _record: Any, _error: Any) -> None:
+            # A statement cut short by a cancellation keeps its cursor, and the closed connection the write lock with it.
+            connection.rollback()
+
         return engine
 
     def _postgresql_engine(self, pool_size: int) -> AsyncEngine:

@@ -86,7 +86,10 @@ class Prices(Protocol):
         ...
 
     async def current(self, at: datetime) -> Sequence[Price]:
-        """For each vendor and model the latest version that an operator set, valid at `at`; among equals the later id."""
+        """For each vendor and model the latest version that an operator set and that is valid at `at`.
+
+        Among equals the later id.
+        """
         ...
 
     async def history(self, vendor: VendorSlug, model: ModelId) -> Sequence[Price]:

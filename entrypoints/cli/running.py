@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
+
 from adapters.sql.database import Database
 from adapters.sql.migrate import Ahead, Behind, Current, revision_state, upgrade
 from entrypoints.cli.output import print_json, refuse
 from entrypoints.cli.session import configured
+from entrypoints.settings import WORKERS_MAX
 
 
-def serve() -> int:
-    """Serve requests until stopped."""
+def serve(*, workers: int | None = None) -> int:
+    """Serve requests until stopped.
+
+    Parameters
+    ----------
+    workers
+        Processes that serve; GATEWAYZ_WORKERS where it is not given.
+    """
     from entrypoints.cli.serve import serve as run
 
-    return run(configured())
+    settings = configured()
+    if workers is not None:
+        if not 1 <= workers <= WORKERS_MAX:
+            refuse("invalid_request", f"--workers must be from 1 to {WORKERS_MAX}.", as_json=False)
+            return 2
+        settings = replace(settings, server=replace(settings.server, workers=workers))
+    return run(settings)
 
 
 def worker() -> int:

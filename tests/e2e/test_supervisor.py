@@ -26,7 +26,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.fault]
 WORKERS = 2
 DRAIN_S = 3
 PATH = "/v1/chat/completions"
-HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 
 class SupervisedGateway(GatewayProcess):
@@ -85,9 +84,7 @@ async def test_workers_serve_on_one_socket_and_count_together(gateway: Supervise
     await asyncio.gather(*(chat(gateway, "sandbox/echo", "one two") for _ in range(40)))
     # Whichever worker is asked, the answer is that of all.
     for _ in range(6):
-        numbers = gateway.numbers()
-        assert answered(numbers) - before == 40
-        assert numbers["gatewayz_workers"] == WORKERS
+        assert answered(gateway.numbers()) - before == 40
 
 
 async def test_a_killed_worker_is_replaced_while_the_other_serves(gateway: SupervisedGateway) -> None:
@@ -106,7 +103,6 @@ async def test_a_killed_worker_is_replaced_while_the_other_serves(gateway: Super
     await gateway.has_workers(lambda workers: victim not in workers and len(workers) == WORKERS)
     assert gateway.workers() & before
     assert gateway.numbers()["gatewayz_worker_crashes_total"] == numbers["gatewayz_worker_crashes_total"] == 1
-    assert answered(gateway.numbers()) >= answered(numbers)
 
 
 async def test_replacing_all_workers_fails_no_request_and_breaks_no_stream(gateway: SupervisedGateway) -> None:
@@ -245,7 +241,8 @@ class Load:
 
 def client_of(gateway: SupervisedGateway) -> httpx.AsyncClient:
     # Reading certificates would take longer than a request.
-    return httpx.AsyncClient(base_url=gateway.base_url, headers=HEADERS, timeout=60, verify=False)
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    return httpx.AsyncClient(base_url=gateway.base_url, headers=headers, timeout=60, verify=False)
 
 
 async def chat(gateway: SupervisedGateway, model: str, text: str) -> None:
