@@ -173,10 +173,10 @@ class RedisClient:
             "socket_timeout": None,
             "socket_keepalive": True,
             "max_connections": CONNECTIONS_MAX,
+            "retry": Retry(NoBackoff(), 0),
         }
         if self.is_cluster:
-            return RedisCluster.from_url(self._url, cluster_error_retry_attempts=0, **options)
-        options["retry"] = Retry(NoBackoff(), 0)
+            return RedisCluster.from_url(self._url, **options)
         return Redis.from_pool(ConnectionPool.from_url(self._url, **options))
 
 

@@ -274,9 +274,9 @@ class RedisLimiter:
         if not batch:
             return
         self._under_way = batch
-        keys, arguments = written(batch, self._lease_s)
         patience = self._loop.call_later(self._patience_s, self._lose_patience)
         try:
+            keys, arguments = written(batch, self._lease_s)
             reply: bytes = await self._client.run(self._script, keys, arguments)
             self.counters.calls += 1
             self.counters.operations += len(batch)

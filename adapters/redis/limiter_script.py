@@ -4,9 +4,10 @@ The arithmetic is that of `domain.limits`, operation for operation, so that Redi
 same verdicts.  Time is Redis's own, counted from EPOCH so that a double keeps it finer than a tenth of a microsecond.
 
 KEYS    two for each slot: the state of a subject's windows, and the leases on its places.
-ARGV    for each slot `concurrent` and the windows, then the operations, then how long a lease lives in seconds.
-A slot is a subject with its limits.  A state is the text of its windows and an arrival time for each, so that changed
-limits are noticed and what was used stays used.
+ARGV    the operations, how long a lease lives in seconds, for each slot the number of its limits, then the limits:
+        `concurrent` and the windows.
+A slot is a subject with its limits; most subjects have the same ones, so these are sent once.  A state is the text of
+its windows and an arrival time for each, so that changed limits are noticed and what was used stays used.
 
 An operation is a kind, a number, the slots, a lease and a blob.  ACQUIRE and HIT answer with a verdict of fixed size,
 an admitted ACQUIRE adds the arrival times of its token windows; RELEASE sends these back as its blob.
@@ -31,7 +32,7 @@ local now = time[1] - 1767225600 + time[2] / 1000000
 local TOLERANCE = 1e-6
 local KEPT_LONGER_MS = 10000
 local slots = #KEYS / 2
-local operations, lease_s = ARGV[slots + 1], tonumber(ARGV[slots + 2])
+local operations, lease_s, numbers = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
 local specs, concurrent, states, running, leased = {}, {}, {}, {}, {}
 local formats, replies = {}, {}
@@ -213,13 +214,14 @@ local function book(slot, units)
   state.changed = true
 end
 
-local known = {}
+local limits = {}
 for slot = 1, slots do
-  local text = ARGV[slot]
-  concurrent[slot] = struct.unpack('<d', text)
-  local spec = string.sub(text, 9)
-  if not known[spec] then known[spec] = parse(spec, 1) end
-  specs[slot] = known[spec]
+  local number = struct.unpack('<H', numbers, 2 * slot - 1)
+  if not limits[number] then
+    local text = ARGV[3 + number]
+    limits[number] = {concurrent = struct.unpack('<d', text), spec = parse(text, 9)}
+  end
+  concurrent[slot], specs[slot] = limits[number].concurrent, limits[number].spec
 end
 
 local at = 1

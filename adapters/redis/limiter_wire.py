@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct as Layout
+from struct import pack
 from typing import Final
 
 from adapters.redis.client import PREFIX, Part
@@ -64,7 +65,7 @@ class Operation:
 
 
 def written(operations: Sequence[Operation], lease_s: float) -> tuple[list[Part], list[Part]]:
-    """The keys and the arguments of one call; a subject of many operations is sent once."""
+    """The keys and the arguments of one call; a subject of many operations is sent once, and so are equal limits."""
     numbers: dict[Slot, int] = {}
     parts: list[bytes] = []
     for operation in operations:
@@ -83,7 +84,9 @@ def written(operations: Sequence[Operation], lease_s: float) -> tuple[list[Part]
         else:
             parts.append(_NOTHING)
     keys: list[Part] = [key for slot in numbers for key in slot.keys]
-    return keys, [*(slot.limits for slot in numbers), b"".join(parts), lease_s]
+    limits: dict[bytes, int] = {}
+    chosen = [limits.setdefault(slot.limits, len(limits) + 1) for slot in numbers]
+    return keys, [b"".join(parts), lease_s, pack(f"<{len(chosen)}H", *chosen), *limits]
 
 
 class Verdict:

@@ -85,7 +85,7 @@ class Database:
 
         @event.listens_for(engine.sync_engine, "invalidate")
         def on_invalidate(connection: Any, _record: Any, _error: Any) -> None:
-            # A statement cut short by a cancellation keeps its cursor, and the closed connection the write lock with it.
+            # A statement that a cancellation cut short keeps its cursor, and so its closed connection the write lock.
             connection.rollback()
 
         return engine

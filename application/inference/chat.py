@@ -18,6 +18,7 @@ from domain.ids import RequestId
 from domain.inference.chat import ChatRequest
 from domain.inference.faults import FaultKind, VendorFault, told
 from domain.inference.holds import produced_usage
+from domain.inference.tokens import estimated_tokens
 from domain.money import Usd
 from domain.ports.catalog import HealthBoard
 from domain.ports.clock import Clock
@@ -85,7 +86,7 @@ class CompleteChat:
             meter.end(
                 Outcome.COMPLETED,
                 answer.usage,
-                produced_tokens=answer.produced_tokens,
+                produced=lambda: answer.produced_tokens or estimated_tokens(answer.body),
                 finish_reason=answer.finish_reason,
             )
         except asyncio.CancelledError:
@@ -200,8 +201,9 @@ class RunningStream:
             self._chat.detached.spawn(self._read_on(outcome))
             return
         stream.close()
-        produced = stream.produced_tokens() if stream.usage is None else 0
-        meter.end(outcome, stream.usage, produced_tokens=produced, finish_reason=finish_reason, abort_policy=named)
+        meter.end(
+            outcome, stream.usage, produced=stream.produced_tokens, finish_reason=finish_reason, abort_policy=named
+        )
 
     def beat(self, period_s: float) -> None:
         now = self._chat.clock.monotonic()
@@ -228,5 +230,4 @@ class RunningStream:
         finally:
             stream.close()
             self._chat.heartbeats.forget(self.meter)
-            produced = stream.produced_tokens() if stream.usage is None else 0
-            self.meter.end(outcome, stream.usage, produced_tokens=produced, abort_policy=policy.id)
+            self.meter.end(outcome, stream.usage, produced=stream.produced_tokens, abort_policy=policy.id)

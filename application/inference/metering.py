@@ -8,6 +8,7 @@ most one watermark.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from domain.catalog import Offer
 from domain.credits import Hold, HoldEnded, InsufficientCredits, UnknownHold
 from domain.errors import StorageUnavailable
 from domain.inference.chat import ChatRequest
-from domain.inference.holds import HoldPolicy, output_limit, produced_usage
+from domain.inference.holds import OUTPUT_TOKENS_UNKNOWN, HoldPolicy, output_limit, produced_usage
 from domain.ledger import ExtendHold, HoldOpened, KeyBudgetExceeded, RenewHold, SettleHold
 from domain.limits import Admitted
 from domain.money import ZERO, Usd
@@ -34,6 +35,12 @@ from domain.usage import NOTHING, Attempt, Generation, Outcome, Usage
 
 EXTEND_AT_PERCENT: Final = 80
 WATERMARK_TOKENS: Final = 2_000
+WINDOW_UNKNOWN: Final = 10_000_000
+OUTPUT_TOKENS_SURE: Final = 1_000
+"""So little is believed whatever the limit was: vendors count a few tokens that nobody sees."""
+SLACK: Final = 2
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -182,20 +189,26 @@ class Meter:
         outcome: Outcome,
         usage: Usage | None,
         *,
-        produced_tokens: int = 0,
+        produced: Callable[[], int] | None = None,
         finish_reason: str | None = None,
         abort_policy: str | None = None,
     ) -> None:
         """End the hold with what the answer cost; a second call does nothing.
 
-        Without the vendor's `usage` the prompt and `produced_tokens` are charged, where anything was produced.  An
-        answer that was broken off or never came is free; what the vendor produced of it is booked as a loss.
+        Where the vendor gave no `usage` that can be true, the prompt and the `produced` tokens are charged, if there
+        are any.  An answer that was broken off or never came is free; what the vendor produced of it is booked as a
+        loss.
         """
         if self.ended:
             return
         self.ended = True
-        estimated = usage is None
-        counted = usage or (produced_usage(self.request, produced_tokens) if produced_tokens else NOTHING)
+        if usage is not None and not self._can_be_true(usage):
+            log.warning("request %s: its vendor reports an impossible usage, ours is charged", self.hold.id)
+            usage = None
+        counted = usage
+        if counted is None:
+            tokens = produced() if produced is not None else 0
+            counted = produced_usage(self.request, tokens) if tokens else NOTHING
         price = self.cost(counted)
         free = outcome in (Outcome.BROKEN_OFF, Outcome.FAILED)
         at = self.clock.now()
@@ -205,7 +218,7 @@ class Meter:
             counted,
             cost=ZERO if free else price,
             loss=price if free else ZERO,
-            estimated=estimated and counted is not NOTHING,
+            estimated=usage is None and counted is not NOTHING,
             finish_reason=finish_reason,
             abort_policy=abort_policy,
         )
@@ -214,6 +227,18 @@ class Meter:
         self.limiter.release(self.caller.limited_as, self.admitted, used - self.limited_tokens)
         if outcome is Outcome.COMPLETED and self.offer is not None:
             self.outputs.note(self.offer.model, counted.output_tokens)
+
+    def _can_be_true(self, usage: Usage) -> bool:
+        """No vendor read more than its window, or wrote far more than the limit that it was sent."""
+        offer, request = self.offer, self.request
+        if offer is None:
+            return True
+        window = offer.context_length or WINDOW_UNKNOWN
+        limit = self.output_limit or request.output_max or offer.output_max or OUTPUT_TOKENS_UNKNOWN
+        return (
+            usage.input_tokens <= window * SLACK
+            and usage.output_tokens <= max(limit, OUTPUT_TOKENS_SURE) * request.answers * SLACK
+        )
 
     def _generation(
         self,

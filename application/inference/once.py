@@ -19,6 +19,8 @@ from domain.ports.repositories import Idempotency, StoredOutcome
 
 KEY_LENGTH_MAX: Final = 255
 OUTCOME_BYTES_MAX: Final = 16 * 1024 * 1024
+NOT_KEPT: Final = 0
+"""The status of an outcome that must not happen again, but whose answer was too large to keep."""
 WAIT_S: Final = 60.0
 POLL_S: Final = 0.2
 
@@ -30,6 +32,11 @@ class IdempotencyKeyInvalid(InvalidRequest):
 
 class IdempotencyKeyReused(Conflict):
     code = "idempotency_key_reused"
+    param = "Idempotency-Key"
+
+
+class OutcomeNotKept(Conflict):
+    code = "idempotency_outcome_not_kept"
     param = "Idempotency-Key"
 
 
@@ -56,7 +63,7 @@ class OncePerKey:
     keep: timedelta
 
     async def claim(self, account_id: AccountId, key: str, route: str, body: bytes) -> Ticket | StoredOutcome:
-        """Raises IdempotencyKeyInvalid, IdempotencyKeyReused, StillRunning."""
+        """Raises IdempotencyKeyInvalid, IdempotencyKeyReused, OutcomeNotKept, StillRunning."""
         if not 0 < len(key) <= KEY_LENGTH_MAX or not (key.isascii() and key.isprintable()):
             raise IdempotencyKeyInvalid(f"An Idempotency-Key has 1 to {KEY_LENGTH_MAX} printable ASCII characters.")
         fingerprint = hashlib.sha256(route.encode() + b"\0" + body).hexdigest()
@@ -71,6 +78,11 @@ class OncePerKey:
                     "This Idempotency-Key was used for a different request. Use a new key for a new request."
                 )
             if claim.outcome is not None:
+                if claim.outcome.status == NOT_KEPT:
+                    raise OutcomeNotKept(
+                        "The request with this Idempotency-Key was answered and charged, but its answer was too large "
+                        "to be kept. Use a new key to send it again."
+                    )
                 return claim.outcome
             if self.clock.monotonic() >= deadline:
                 raise StillRunning("The first request with this Idempotency-Key is still running. Try again shortly.")
@@ -78,7 +90,7 @@ class OncePerKey:
 
     async def keep_outcome(self, ticket: Ticket, outcome: StoredOutcome) -> None:
         if len(outcome.body) > OUTCOME_BYTES_MAX:
-            outcome = StoredOutcome(status=outcome.status, headers=outcome.headers, body=b"")
+            outcome = StoredOutcome(status=NOT_KEPT, headers=(), body=b"")
         await self.store.finish(
             ticket.account_id, ticket.key, ticket.fingerprint, outcome, self.clock.now() + self.keep
         )

@@ -56,10 +56,15 @@ class Ledger(Protocol):
         ...
 
     async def transfers(self, account_id: AccountId, limit: int, before: str | None) -> Sequence[Transfer]:
-        """Newest first; `before` is the id of the last one seen.  Holds and voids are not among them."""
+        """Newest first, with everything submitted here so far; holds and voids are not among them.
+
+        `before` is the id of the last one seen.
+        """
         ...
 
-    async def generation(self, account_id: AccountId, request_id: str) -> Generation | None: ...
+    async def generation(self, account_id: AccountId, request_id: str) -> Generation | None:
+        """The record of a request that has ended, also where its settlement was submitted a moment ago."""
+        ...
 
     async def verify(self) -> Sequence[Difference]:
         """Recompute every balance from the transfers; empty where all agree."""

@@ -12,7 +12,7 @@ from litestar.types import Receive, Scope, Send
 
 from application.inference.chat import CompleteChat, RunningStream
 from application.inference.metering import Meter
-from application.inference.once import OncePerKey, Ticket
+from application.inference.once import NOT_KEPT, OncePerKey, Ticket
 from application.keys import Authenticate
 from domain.access import Caller
 from domain.errors import DomainError, StorageUnavailable, Unavailable
@@ -26,7 +26,7 @@ from domain.ports.repositories import StoredOutcome
 from domain.usage import Outcome, Usage
 from entrypoints.http.addresses import ClientAddresses
 from entrypoints.http.credentials import presented_secret
-from entrypoints.http.errors import InternalError, error_headers, status_of
+from entrypoints.http.errors import METHOD_NOT_ALLOWED, InternalError, error_headers, status_of
 from entrypoints.http.exchange import CallerGone, Exchange, Headers, Watch, encoded
 from entrypoints.http.streaming import EventStream, OpenStreams
 
@@ -110,38 +110,38 @@ class ChatRoute:
         body = await exchange.body()
         request = self.dialect.read_request(body)
         key = exchange.header(b"idempotency-key")
-        if key is None:
-            await self._run(exchange, caller, request, None)
-            return
+        with Watch(exchange, self.streams.watched, listens=key is None) as watch:
+            try:
+                if key is not None:
+                    await self._once(exchange, caller, request, body, key)
+                elif request.streamed:
+                    await self._stream(exchange, caller, request, watch)
+                else:
+                    await self._whole(exchange, caller, request, None)
+            except asyncio.CancelledError:
+                if not watch.absorb():
+                    raise
+                if watch.reason is not None:
+                    raise _stopping() from None
+
+    async def _once(self, exchange: Exchange, caller: Caller, request: ChatRequest, body: bytes, key: str) -> None:
         claim = await self.once.claim(caller.account_id, key, self.path, body)
         if isinstance(claim, StoredOutcome):
             await _replay(exchange, claim)
-            return
-        await self._run(exchange, caller, request, claim)
-
-    async def _run(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None) -> None:
-        if request.streamed:
-            try:
-                await self._stream(exchange, caller, request, ticket)
-            except DomainError:
-                if ticket is not None:
-                    await self._give_back(ticket)
-                raise
-        elif ticket is None:
-            with Watch(exchange) as watch:
-                try:
-                    await self._whole(exchange, caller, request, None)
-                except asyncio.CancelledError:
-                    if not watch.absorb():
-                        raise
         else:
             # What was promised to happen once is finished, whether or not its caller still waits.
-            await asyncio.shield(self.chat.detached.spawn(self._whole_once(exchange, caller, request, ticket)))
+            work = self._finished_once(exchange, caller, request, claim)
+            await asyncio.shield(self.chat.detached.spawn(work))
 
-    async def _whole_once(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket) -> None:
+    async def _finished_once(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket) -> None:
         try:
-            await self._whole(exchange, caller, request, ticket)
-        except DomainError:
+            if request.streamed:
+                with Watch(exchange, self.streams.watched, leaving_cancels=False) as watch:
+                    stream, running = await self._stream(exchange, caller, request, watch, keeps=True)
+                await self._keep_stream(ticket, stream, running)
+            else:
+                await self._whole(exchange, caller, request, ticket)
+        except (DomainError, asyncio.CancelledError):
             await self._give_back(ticket)
             raise
 
@@ -160,32 +160,38 @@ class ChatRoute:
         self.answered(self.path, 200, meter)
         await exchange.answer(200, headers, body)
 
-    async def _stream(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None) -> None:
-        with Watch(exchange) as watch:
-            stream = EventStream(exchange, watch, self.dialect.KEEP_ALIVE, keeps=ticket is not None)
-            stream.headers = [(b"x-request-id", exchange.request_id.encode())]
-            self.streams.add(stream)
-            running: RunningStream | None = None
+    async def _stream(
+        self, exchange: Exchange, caller: Caller, request: ChatRequest, watch: Watch, *, keeps: bool = False
+    ) -> tuple[EventStream, RunningStream]:
+        stream = EventStream(exchange, watch, self.dialect.KEEP_ALIVE, keeps=keeps)
+        stream.headers = [(b"x-request-id", exchange.request_id.encode())]
+        self.streams.add(stream)
+        try:
+            running = await self.chat.stream(caller, request, RequestId(exchange.request_id))
             try:
-                running = await self.chat.stream(caller, request, RequestId(exchange.request_id))
                 stream.headers = self._headers(exchange, running.meter) + encoded(running.headers.items())
                 await self._pass_on(running, stream, request, exchange)
             except asyncio.CancelledError:
                 if not watch.absorb():
                     raise
-                await self._left_or_ended(running, stream, request, exchange, ticket)
+                running.close(Outcome.CUT_OFF if watch.reason else Outcome.ABORTED)
+                if watch.reason == "shutdown":
+                    await self._tell_midway(stream, _stopping(), exchange)
             except DomainError as error:
-                if not stream.started:
-                    raise
                 await self._tell_midway(stream, error, exchange)
             finally:
-                if running is not None:
-                    running.close(Outcome.ABORTED)
-                self.streams.remove(stream)
-        if running is not None:
-            self.answered(self.path, 200, running.meter)
-            if ticket is not None:
-                await self._keep_stream(ticket, stream, running)
+                running.close(Outcome.ABORTED)
+        except (DomainError, asyncio.CancelledError) as error:
+            # A keep-alive has sent the status before anything had begun: only an event can tell the failure now.
+            if not stream.started or (isinstance(error, asyncio.CancelledError) and not watch.absorb()):
+                raise
+            told = error if isinstance(error, DomainError) else _stopping()
+            await self._tell_midway(stream, told, exchange)
+            raise
+        finally:
+            self.streams.remove(stream)
+        self.answered(self.path, 200, running.meter)
+        return stream, running
 
     async def _pass_on(
         self, running: RunningStream, stream: EventStream, request: ChatRequest, exchange: Exchange
@@ -196,10 +202,19 @@ class ChatRoute:
                 piece, costed = self._costed(piece, running, request, exchange)
             await stream.write(piece)
         if running.cut_short:
-            await stream.write(
-                self.dialect.length_stop(request.model, exchange.request_id, int(self.clock.now().timestamp()))
-            )
+            await stream.write(self._length_stop(running, request, exchange))
         await stream.finish()
+
+    def _length_stop(self, running: RunningStream, request: ChatRequest, exchange: Exchange) -> bytes:
+        """The end of a stream that credit could not carry further, with what it cost where that was asked for."""
+        now_s, record = int(self.clock.now().timestamp()), running.meter.record
+        end = self.dialect.length_stop(request.model, exchange.request_id, now_s)
+        if not request.wants_usage or record is None:
+            return end
+        told = self.dialect.with_usage_before_end(
+            end, request.model, exchange.request_id, now_s, record.usage, record.cost
+        )
+        return told or end
 
     def _costed(
         self, piece: bytes, running: RunningStream, request: ChatRequest, exchange: Exchange
@@ -212,34 +227,6 @@ class ChatRoute:
         ended = self.dialect.with_usage_before_end(piece, request.model, exchange.request_id, now_s, usage, cost)
         return (piece, False) if ended is None else (ended, True)
 
-    async def _left_or_ended(
-        self,
-        running: RunningStream | None,
-        stream: EventStream,
-        request: ChatRequest,
-        exchange: Exchange,
-        ticket: Ticket | None,
-    ) -> None:
-        """The request was cancelled: by its caller's leaving, or by the gateway for a reason of its own."""
-        if stream.watch.gone:
-            if ticket is not None and running is not None:
-                stream.gone = True
-                try:
-                    await self._pass_on(running, stream, request, exchange)
-                except DomainError:
-                    return
-            elif running is not None:
-                running.close(Outcome.ABORTED)
-            return
-        if running is not None:
-            running.close(Outcome.CUT_OFF)
-        ended = StreamEnded("The gateway is restarting. Send the request again.")
-        if stream.watch.reason == "shutdown":
-            if stream.started:
-                await self._tell_midway(stream, ended, exchange)
-            else:
-                raise ended
-
     async def _tell_midway(self, stream: EventStream, error: DomainError, exchange: Exchange) -> None:
         """After the first byte the status has gone; the failure comes as the dialect's own event."""
         await stream.write(self.dialect.error_event(self.error_body(error, exchange.request_id)))
@@ -250,7 +237,10 @@ class ChatRoute:
         headers: Headers = [(b"x-request-id", exchange.request_id.encode()), *error_headers(error)]
         if isinstance(error, RateLimitExceeded):
             headers += _limit_headers(error.requests, error.tokens)
-        self.answered(self.path, status, None)
+        if not exchange.status:
+            self.answered(self.path, status, None)
+        if status == METHOD_NOT_ALLOWED:
+            headers.append((b"allow", b"POST"))
         await exchange.answer(status, headers, self.error_body(error, exchange.request_id))
 
     def _headers(self, exchange: Exchange, meter: Meter) -> Headers:
@@ -279,13 +269,18 @@ class ChatRoute:
             await self._give_back(ticket)
             return
         headers = [*stream.headers, (b"content-type", b"text/event-stream; charset=utf-8")]
-        await self._keep(ticket, 200, headers, stream.kept() or b"")
+        kept = stream.kept()
+        await self._keep(ticket, NOT_KEPT if kept is None else 200, headers, kept or b"")
 
     async def _give_back(self, ticket: Ticket) -> None:
         try:
             await asyncio.shield(self.chat.detached.spawn(self.once.give_back(ticket)))
         except StorageUnavailable:
             log.warning("claim not given back; it ends with its lease")
+
+
+def _stopping() -> StreamEnded:
+    return StreamEnded("The gateway is restarting. Send the request again.")
 
 
 async def _replay(exchange: Exchange, outcome: StoredOutcome) -> None:

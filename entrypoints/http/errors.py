@@ -29,8 +29,14 @@ from domain.errors import (
     VendorFailed,
 )
 
+
+class MethodNotAllowed(InvalidRequest):
+    code = "method_not_allowed"
+
+
 STATUS: Final[Mapping[type[DomainError], int]] = {
     InvalidRequest: 400,
+    MethodNotAllowed: 405,
     Unauthenticated: 401,
     PaymentRequired: 402,
     Forbidden: 403,
@@ -70,10 +76,6 @@ _BELOW_V1 = frozenset(
 )
 
 log = structlog.get_logger(__name__)
-
-
-class MethodNotAllowed(InvalidRequest):
-    code = "method_not_allowed"
 
 
 class InternalError(DomainError):

@@ -95,7 +95,9 @@ class Exchange:
         return message  # type: ignore[no-any-return]
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer."""
+        """A whole answer; nothing where one has gone out already."""
+        if self.status:
+            return
         self.status = status
         self.answered_bytes = len(body)
         headers += ((b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()))
@@ -111,15 +113,31 @@ class Exchange:
 
 
 class Watch:
-    """Cancels the current task when the caller leaves; `gone` tells that from every other cancellation.
+    """Cancels the current task when its caller leaves, or when the gateway ends the request.
 
-    Used as a context.  Watching begins a moment late, so that the many short requests pay for no second task.
+    Used as a context.  Watching begins a moment late, so that the many short requests pay for no second task.  Where a
+    request was promised to happen once, its caller's leaving is only noted: `leaving_cancels` is false.
     """
 
-    __slots__ = ("_exchange", "_task", "_timer", "_watcher", "gone", "reason")
+    __slots__ = (
+        "_exchange",
+        "_leaving_cancels",
+        "_listens",
+        "_registry",
+        "_task",
+        "_timer",
+        "_watcher",
+        "gone",
+        "reason",
+    )
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(
+        self, exchange: Exchange, registry: set[Watch], *, listens: bool = True, leaving_cancels: bool = True
+    ) -> None:
         self._exchange = exchange
+        self._registry = registry
+        self._listens = listens
+        self._leaving_cancels = leaving_cancels
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -129,11 +147,14 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+        self._registry.add(self)
+        if self._listens:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._task = None
+        self._registry.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._watcher is not None:
@@ -141,13 +162,13 @@ class Watch:
 
     def end(self, reason: str) -> None:
         """Cancel the watched request for a reason of our own."""
-        if self._task is not None and self.reason is None and not self.gone:
+        if self._task is not None and self.reason is None and not (self.gone and self._leaving_cancels):
             self.reason = reason
             self._task.cancel()
 
     def absorb(self) -> bool:
         """Whether the cancellation just caught was ours; if so the task goes on as if it had not been cancelled."""
-        if not self.gone and self.reason is None:
+        if not (self.gone and self._leaving_cancels) and self.reason is None:
             return False
         task = asyncio.current_task()
         if task is not None:
@@ -162,7 +183,8 @@ class Watch:
         await self._exchange.left()
         if self._task is not None and self.reason is None:
             self.gone = True
-            self._task.cancel()
+            if self._leaving_cancels:
+                self._task.cancel()
 
 
 def encoded(headers: Iterable[tuple[str, str]]) -> Headers:

@@ -28,8 +28,6 @@ class EventStream:
 
     def __init__(self, exchange: Exchange, watch: Watch, keep_alive: bytes, *, keeps: bool) -> None:
         self.started = False
-        self.gone = False
-        """The caller left, but the stream is finished for its Idempotency-Key."""
         self.watch = watch
         self.last = time.monotonic()
         self.writing_since: float | None = None
@@ -43,7 +41,7 @@ class EventStream:
     async def write(self, data: bytes) -> None:
         if self._kept is not None:
             self._keep(data)
-        if self.gone:
+        if self.watch.gone:
             return
         self.writing_since = self.last = time.monotonic()
         if not self.started:
@@ -52,7 +50,7 @@ class EventStream:
         self.writing_since = None
 
     async def finish(self) -> None:
-        if self.gone:
+        if self.watch.gone:
             return
         if not self.started:
             await self._start()
@@ -60,7 +58,7 @@ class EventStream:
 
     async def ping(self) -> None:
         """A comment, always between two events because only whole events are written."""
-        if self.gone or self.writing_since is not None:
+        if self.watch.gone or self.writing_since is not None:
             return
         self.last = time.monotonic()
         if not self.started:
@@ -88,10 +86,11 @@ class EventStream:
 
 
 class OpenStreams:
-    """Every stream of this process that is open."""
+    """Every stream of this process that is open, and every request that is watched."""
 
     def __init__(self, keep_alive_s: float) -> None:
         self._keep_alive_s = keep_alive_s
+        self.watched: set[Watch] = set()
         self._open: set[EventStream] = set()
         self._pings: set[asyncio.Task[Any]] = set()
 
@@ -106,9 +105,9 @@ class OpenStreams:
         self._open.discard(stream)
 
     def end_all(self) -> None:
-        """The process stops: every stream still open gets its dialect's error event."""
-        for stream in list(self._open):
-            stream.watch.end("shutdown")
+        """The process stops: every stream still open gets its dialect's error event, every other request 503."""
+        for watch in list(self.watched):
+            watch.end("shutdown")
 
     def tick(self) -> None:
         now = time.monotonic()

@@ -10,6 +10,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+INSTANT = sa.BigInteger().with_variant(sa.DateTime(timezone=True), "postgresql")
+
 REFUSE_CHANGE = """
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -20,13 +22,11 @@ $$
 
 
 def upgrade() -> None:
-    on_postgresql = op.get_bind().dialect.name == "postgresql"
-    moment = sa.DateTime(timezone=True) if on_postgresql else sa.BigInteger()
-    _create_accounts(moment)
-    _create_holds(moment)
-    _create_transfers(moment)
-    _create_generations(moment)
-    if on_postgresql:
+    _create_accounts()
+    _create_holds()
+    _create_transfers()
+    _create_generations()
+    if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE TABLE transfers_default PARTITION OF transfers DEFAULT")
         op.execute("CREATE TABLE generations_default PARTITION OF generations DEFAULT")
         op.execute(REFUSE_CHANGE)
@@ -53,7 +53,7 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION refuse_change()")
 
 
-def _create_accounts(moment: sa.types.TypeEngine[object]) -> None:
+def _create_accounts() -> None:
     op.create_table(
         "credit_accounts",
         sa.Column("account_id", sa.Text(), nullable=False),
@@ -63,7 +63,7 @@ def _create_accounts(moment: sa.types.TypeEngine[object]) -> None:
         sa.Column("charged", sa.BigInteger(), nullable=False),
         sa.Column("removed", sa.BigInteger(), nullable=False),
         sa.Column("lots", sa.Text(), nullable=False),
-        sa.Column("next_expiry", moment),
+        sa.Column("next_expiry", INSTANT),
         sa.PrimaryKeyConstraint("account_id", name="pk_credit_accounts"),
         sa.CheckConstraint(
             "funded >= 0 AND free >= 0 AND held >= 0 AND charged >= 0 AND removed >= 0",
@@ -80,14 +80,14 @@ def _create_accounts(moment: sa.types.TypeEngine[object]) -> None:
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.Column("spent", sa.BigInteger(), nullable=False),
         sa.Column("held", sa.BigInteger(), nullable=False),
-        sa.Column("period_start", moment),
+        sa.Column("period_start", INSTANT),
         sa.PrimaryKeyConstraint("key_id", name="pk_key_meters"),
         sa.CheckConstraint("requests >= 0 AND spent >= 0 AND held >= 0", name="ck_key_meters_not_negative"),
         postgresql_with={"fillfactor": 50},
     )
 
 
-def _create_holds(moment: sa.types.TypeEngine[object]) -> None:
+def _create_holds() -> None:
     op.create_table(
         "holds",
         sa.Column("id", sa.Text(), nullable=False),
@@ -96,9 +96,9 @@ def _create_holds(moment: sa.types.TypeEngine[object]) -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("watermark", sa.BigInteger(), nullable=False),
         sa.Column("draws", sa.Text(), nullable=False),
-        sa.Column("opened_at", moment, nullable=False),
-        sa.Column("lease_until", moment, nullable=False),
-        sa.Column("ended_at", moment),
+        sa.Column("opened_at", INSTANT, nullable=False),
+        sa.Column("lease_until", INSTANT, nullable=False),
+        sa.Column("ended_at", INSTANT),
         sa.Column("metered_key", sa.Text()),
         sa.Column("last_extension", sa.Integer(), nullable=False),
         sa.Column("record", sa.Text()),
@@ -112,7 +112,7 @@ def _create_holds(moment: sa.types.TypeEngine[object]) -> None:
     op.create_index("ix_holds_open", "holds", ["lease_until"], postgresql_where=is_open, sqlite_where=is_open)
 
 
-def _create_transfers(moment: sa.types.TypeEngine[object]) -> None:
+def _create_transfers() -> None:
     op.create_table(
         "booked_transfers",
         sa.Column("id", sa.Text(), nullable=False),
@@ -123,7 +123,7 @@ def _create_transfers(moment: sa.types.TypeEngine[object]) -> None:
         "transfers",
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("at", moment, nullable=False),
+        sa.Column("at", INSTANT, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("debit", sa.Text(), nullable=False),
         sa.Column("credit", sa.Text(), nullable=False),
@@ -146,12 +146,12 @@ def _create_transfers(moment: sa.types.TypeEngine[object]) -> None:
     )
 
 
-def _create_generations(moment: sa.types.TypeEngine[object]) -> None:
+def _create_generations() -> None:
     op.create_table(
         "generations",
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("started_at", moment, nullable=False),
+        sa.Column("started_at", INSTANT, nullable=False),
         sa.Column("key_id", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("vendor", sa.Text(), nullable=False),

@@ -127,15 +127,15 @@ async def test_a_usage_that_lies_is_not_charged() -> None:
 
 
 async def test_a_cost_above_the_hold_takes_free_credit_and_then_the_house() -> None:
-    stage = Stage(ActingVendor("alpha", completion("x", usage=token_usage(10, 900_000))))
-    await stage.fund("0.5")
+    stage = Stage(ActingVendor("alpha", completion("x", usage=token_usage(10, 120_000))))
+    await stage.fund("0.1")
 
-    await stage.whole(request(max_tokens=10))
+    await stage.whole(request())
 
     account = await stage.settled()
-    assert account.charged == Usd.parse("0.5")
+    assert account.charged == Usd.parse("0.1")
     assert account.free == ZERO
-    assert [transfer.amount for transfer in await stage.booked(Kind.OVERRUN)] == [cost(10, 900_000) - Usd.parse("0.5")]
+    assert [transfer.amount for transfer in await stage.booked(Kind.OVERRUN)] == [cost(10, 120_000) - Usd.parse("0.1")]
 
 
 async def test_no_output_beyond_what_credit_pays_is_asked_for() -> None:

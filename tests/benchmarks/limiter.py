@@ -21,14 +21,14 @@ REQUESTS = 6_000
 ROUNDS = 5
 """The best one counts: whoever else uses the machine only ever makes it slower."""
 BARS_US = {("redis", 16): 60.0, ("redis", 128): 30.0}
-UNLIMITED = LimitSet(**dict.fromkeys(LimitSet.__struct_fields__, 10**8))
+UNLIMITED = LimitSet(**dict.fromkeys(LimitSet.__struct_fields__, 10**9))
 
 
 def subjects(caller: int) -> tuple[Subject, ...]:
     """Four callers share an account."""
     return (
-        Subject(f"key:{caller}", windows(UNLIMITED), UNLIMITED.concurrent),
-        Subject(f"account:{caller // 4}", windows(UNLIMITED), UNLIMITED.concurrent),
+        Subject(f"key:{os.getpid()}-{caller}", windows(UNLIMITED), UNLIMITED.concurrent),
+        Subject(f"account:{os.getpid()}-{caller // 4}", windows(UNLIMITED), UNLIMITED.concurrent),
     )
 
 
@@ -51,9 +51,10 @@ async def cpu_us(limiter: Limiter, callers: int) -> float:
 
 async def measure(url: str) -> bool:
     kept = True
-    client = RedisClient(url)
+    # Patient, so that on a busy machine too it is Redis's path that is measured.
+    client = RedisClient(url, timeout_s=10)
     await client.open()
-    shared = RedisLimiter(client, SystemClock())
+    shared = RedisLimiter(client, SystemClock(), patience_s=10)
     await shared.open()
     print("us CPU for acquire + release, a key and its account, five windows each")
     for callers in CALLERS:
@@ -64,10 +65,7 @@ async def measure(url: str) -> bool:
         told = "" if bar is None else f"   bar {bar:.0f}"
         print(f"{callers:4} callers   memory {in_memory:6.1f}   redis {through_redis:6.1f}{told}")
     counters = shared.counters
-    print(
-        f"{counters.operations / max(1, counters.calls):.1f} operations per call, "
-        f"{counters.late} calls late, {shared.decided_locally} decided locally"
-    )
+    print(f"{counters.operations / max(1, counters.calls):.1f} operations per call")
     await shared.close()
     await client.close()
     return kept

@@ -21,7 +21,7 @@ from domain.credits import (
 )
 from domain.errors import InvalidRequest
 from domain.ids import LotId
-from domain.ledger import ExpireLots, HoldSettled, KeyBudgetExceeded, KeyCap, KeyRequestsUsedUp
+from domain.ledger import ExpireLots, HoldSettled, KeyBudgetExceeded, KeyCap, KeyRequestsUsedUp, Operation
 from domain.money import ZERO, Usd
 from domain.ports.ledger import Ledger
 from tests.contracts.ledgers import (  # noqa: F401 - the fixtures are asked for by their names
@@ -249,7 +249,7 @@ async def test_overdue_holds_come_oldest_first(ledger: Ledger) -> None:
 async def test_operations_take_effect_in_the_order_of_their_submission(ledger: Ledger) -> None:
     await ledger.submit(grant("a", 1_000))
     # Submitted without waiting, so that one batch opens, extends and ends the hold.
-    operations = [hold("h", 600), extend("h", 100), renew("h", 5), settle("h", 650), release("h")]
+    operations: list[Operation] = [hold("h", 600), extend("h", 100), renew("h", 5), settle("h", 650), release("h")]
     answers: list[Future[object]] = [ledger.submit(operation) for operation in operations]
     assert (await ledger.account(ANN)).charged == Usd(650)
     assert await outcomes(*answers) == {
@@ -268,7 +268,7 @@ async def test_operations_take_effect_in_the_order_of_their_submission(ledger: L
 
 async def test_a_refused_operation_fails_alone(ledger: Ledger) -> None:
     await ledger.submit(grant("a", 1_000))
-    mixed = [
+    mixed: list[Operation] = [
         hold("h", 600),
         hold("too-much", 600),
         grant("a", 5),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from adapters.system.clock import SystemClock
 from domain.limits import NO_WINDOW, Admitted, LimitSet, RateLimitExceeded, Subject, Window, windows
 from domain.ports.limiter import Limiter
 from tests import services
+from tests.conftest import available
 from tests.contracts import limiter_process
 from tests.contracts.limiters import (  # noqa: F401 - the fixture is asked for by its name
     HandClock,
@@ -349,6 +352,44 @@ async def test_nothing_stays_in_redis_of_who_is_idle(redis_url):
         await limiter.close()
         await client.close()
         assert not redis.exists(f"{PREFIX}limit:processes")
+
+
+@pytest.mark.redis
+async def test_a_cluster_takes_the_same_calls():
+    found: Any = cluster_of_one()
+    with available(found) as url:
+        client = RedisClient(url)
+        async with asyncio.timeout(20):
+            await client.open()
+            while not client.answering:  # noqa: ASYNC110 - it has just been made
+                await asyncio.sleep(0.05)
+        limiter = RedisLimiter(client, SystemClock(), patience_s=10)
+        await limiter.open()
+
+        async def request(number: int) -> str:
+            who = [subject(f"key:{number}"), subject(f"account:{number // 2}")]
+            admitted = await limiter.acquire(who, 10)
+            limiter.release(who, admitted, -10)
+            return admitted.lease
+
+        leases = await asyncio.gather(*(request(number) for number in range(20)))
+        await limiter.flush()
+        assert all(":" in lease for lease in leases)
+        assert (limiter.decided_locally, client.counters.failures) == (0, 0)
+        await limiter.close()
+        await client.close()
+
+
+@contextmanager
+def cluster_of_one() -> Iterator[str]:
+    """It refuses a call whose keys are not in one place, as every cluster does."""
+    with services.private_redis() as server:
+        server.stop()
+        # Its second port would be the first plus 10,000, which may be more than there are.
+        server._command += ["--cluster-enabled", "yes", "--cluster-port", str(services.free_port())]
+        with server.running(), services.redis_client(server.url) as redis:
+            redis.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+            yield f"{server.url}?cluster=true"
 
 
 def test_all_keys_of_a_request_are_in_one_place_of_a_cluster():

@@ -135,8 +135,8 @@ async def test_an_output_limit_is_added_only_where_credit_cannot_pay(place: Plac
 
     assert answer.status == 200, answer.body
     sent = place.alpha.requests[0].body
-    limit = json.loads(sent)["max_completion_tokens"]
-    assert sent == body[:-1] + b',"max_completion_tokens":%d}' % limit
+    limit = json.loads(sent)["max_tokens"]
+    assert sent == body[:-1] + b',"max_tokens":%d}' % limit
     assert answer.headers["x-gatewayz-max-tokens"] == str(limit)
     assert cost(0, limit) < 10_000_000
 

@@ -154,7 +154,7 @@ async def test_a_ceiling_limits_the_output_that_is_asked_for(place: Place) -> No
     assert answer.status == 200
     assert nanos(answer.headers["x-gatewayz-cost-usd"]) <= 1_000_000
     assert answer.json["choices"][0]["finish_reason"] == "length"
-    assert place.alpha.requests[0].json["max_completion_tokens"] < 500
+    assert place.alpha.requests[0].json["max_tokens"] < 500
 
 
 async def test_five_hundred_at_once_never_spend_more_than_ten_cents(place: Place) -> None:

@@ -103,9 +103,11 @@ class SqlLedger:
         return await self._reads.accounts_to_expire(at, limit)
 
     async def transfers(self, account_id: AccountId, limit: int, before: str | None) -> Sequence[Transfer]:
+        await self.flush()
         return await self._reads.transfers(account_id, limit, before)
 
     async def generation(self, account_id: AccountId, request_id: str) -> Generation | None:
+        await self.flush()
         return await self._reads.generation(account_id, request_id)
 
     async def verify(self) -> Sequence[Difference]:
