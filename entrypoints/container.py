@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
 
@@ -51,9 +52,14 @@ from domain.ids import VendorSlug
 from domain.inference.holds import HoldPolicy
 from domain.keys import KeyRing
 from domain.money import ZERO, Usd
+from domain.ports.catalog import HealthBoard
 from domain.ports.clock import Clock
+from domain.ports.limiter import Limiter
 from domain.ports.vendors import ChatVendor, ModelLister
 from entrypoints.settings import Environment, Settings
+
+if TYPE_CHECKING:
+    from adapters.redis.client import RedisClient
 
 CLAIM_LEASE = timedelta(seconds=TOTAL_S + 300)
 """A claim of an idempotency key outlives the longest request, so that no second one can take it over meanwhile."""
@@ -76,9 +82,7 @@ class Vendors:
                 self._add(settings, vendor, base_url, access.api_key.text)
         for further in settings.further_vendors:
             # Servers that people run themselves know the older name of the output limit, and many know no other.
-            vendor = OpenAICompatible(
-                slug=further.slug, base_url=further.base_url, output_limit_field="max_tokens"
-            )
+            vendor = OpenAICompatible(slug=further.slug, base_url=further.base_url, output_limit_field="max_tokens")
             key = further.api_key.text if further.api_key else ""
             self._add(settings, vendor, further.base_url, key)
             if further.models:
@@ -95,6 +99,65 @@ class Vendors:
         self.chat[slug] = adapter
         self.listers.append(adapter)
         self._sessions.append(http)
+
+
+class Shared:
+    """What processes tell each other beside the database: through Redis where there is one, else nothing to tell."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._client: RedisClient | None = None
+        self._opened = False
+        self.limiter: Limiter = MemoryLimiter(clock)
+        self.health: HealthBoard = MemoryHealthBoard(clock)
+        if settings.storage.redis_url is None:
+            return
+        # Imported here, because the embedded default starts faster without it.
+        from adapters.redis.channels import Channels
+        from adapters.redis.client import RedisClient
+        from adapters.redis.health import RedisHealthBoard
+        from adapters.redis.limiter import RedisLimiter
+        from adapters.redis.revisions import RevisionHints
+
+        self._client = RedisClient(settings.storage.redis_url)
+        self._channels = Channels(self._client)
+        self._limiter = RedisLimiter(self._client, clock, processes_least=settings.server.workers)
+        self._health = RedisHealthBoard(self._client, self._channels, clock)
+        self._hints = RevisionHints(self._channels)
+        self.limiter, self.health = self._limiter, self._health
+
+    async def open(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Never fails: without Redis this process decides by its own share until Redis is there.
+
+        `look` is called where another process says that something changed.
+        """
+        if self._client is not None:
+            await self._client.open()
+            await self._limiter.open()
+            await self._health.open()
+            await self._hints.open(look)
+            await self._channels.open()
+            self._opened = True
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._limiter.close()
+            await self._health.close()
+            await self._hints.close()
+            await self._channels.close()
+            await self._client.close()
+
+    def changed(self, topic: str) -> None:
+        """Spare the other processes the wait for their next look."""
+        if self._opened:
+            self._hints.changed(topic)
+
+
+def _keys_changed(authenticate: Authenticate, shared: Shared) -> Callable[[], None]:
+    def changed() -> None:
+        authenticate.forget_all()
+        shared.changed("keys")
+
+    return changed
 
 
 def _ring(settings: Settings) -> KeyRing:
@@ -140,8 +203,9 @@ class Adapters(containers.DeclarativeContainer):
     revisions = providers.Singleton(SqlRevisions, database)
     idempotency = providers.Singleton(SqlIdempotency, database)
     leases = providers.Singleton(SqlLeases, database)
-    limiter = providers.Singleton(MemoryLimiter, clock)
-    health = providers.Singleton(MemoryHealthBoard, clock)
+    shared = providers.Singleton(Shared, settings, clock)
+    limiter = shared.provided.limiter
+    health = shared.provided.health
     vendors = providers.Singleton(Vendors, settings, clock)
     catalog = providers.Singleton(
         LiveCatalog,
@@ -215,6 +279,7 @@ class UseCases(containers.DeclarativeContainer):
         account_limits=settings.provided.limits.accounts,
         failures_max=settings.provided.limits.key_failures,
     )
+    keys_changed = providers.Singleton(_keys_changed, authenticate, adapters.shared)
     issue_key = providers.Factory(
         IssueKey,
         keys=adapters.keys,
@@ -224,12 +289,8 @@ class UseCases(containers.DeclarativeContainer):
         random_bytes=providers.Object(os.urandom),
     )
     list_keys = providers.Factory(ListKeys, keys=adapters.keys)
-    change_key = providers.Factory(
-        ChangeKey, keys=adapters.keys, clock=adapters.clock, keys_changed=authenticate.provided.forget_all
-    )
-    revoke_key = providers.Factory(
-        RevokeKey, keys=adapters.keys, clock=adapters.clock, keys_changed=authenticate.provided.forget_all
-    )
+    change_key = providers.Factory(ChangeKey, keys=adapters.keys, clock=adapters.clock, keys_changed=keys_changed)
+    revoke_key = providers.Factory(RevokeKey, keys=adapters.keys, clock=adapters.clock, keys_changed=keys_changed)
     create_account = providers.Factory(
         CreateAccount, accounts=adapters.accounts, clock=adapters.clock, ids=adapters.ids
     )
@@ -240,11 +301,9 @@ class UseCases(containers.DeclarativeContainer):
         accounts=adapters.accounts,
         keys=adapters.keys,
         clock=adapters.clock,
-        keys_changed=authenticate.provided.forget_all,
+        keys_changed=keys_changed,
     )
-    restore_account = providers.Factory(
-        RestoreAccount, accounts=adapters.accounts, keys_changed=authenticate.provided.forget_all
-    )
+    restore_account = providers.Factory(RestoreAccount, accounts=adapters.accounts, keys_changed=keys_changed)
     grant_credit = providers.Factory(
         GrantCredit,
         accounts=adapters.accounts,

@@ -55,10 +55,13 @@ class DetachedWork:
         return task
 
     async def drain(self, timeout_s: float) -> None:
+        """Wait so long, then cancel what is left and wait as long again for what it does on its way out."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
         for task in list(self._tasks):
             task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ from entrypoints.worker.jobs import background_jobs, run_jobs
 
 SETTLE_S = 10.0
 """How long a stop waits for storage to take the last settlements."""
+DETACHED_S = 1.0
+"""How long it waits for work that its request left behind, which had the whole drain to end."""
 BODY_BYTES_MAX = 1024 * 1024
 """Of a management request."""
 
@@ -123,6 +125,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
     use_cases, adapters = container.use_cases, container.adapters
     ledger, settler, catalog = adapters.ledger(), use_cases.settler(), adapters.catalog()
     await ledger.open()
+    await adapters.shared().open(use_cases.watch_revisions().look)
     await catalog.load()
     beside = [
         use_cases.heartbeats().run(),
@@ -145,8 +148,9 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         for task in tasks:
             with suppress(asyncio.CancelledError, Exception):
                 await task
-        await use_cases.detached().drain(SETTLE_S)
+        await use_cases.detached().drain(DETACHED_S)
         await settler.drain(SETTLE_S)
+        await adapters.shared().close()
         await ledger.close()
         await adapters.vendors().close()
         await adapters.database().close()

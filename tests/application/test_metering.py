@@ -127,15 +127,15 @@ async def test_a_usage_that_lies_is_not_charged() -> None:
 
 
 async def test_a_cost_above_the_hold_takes_free_credit_and_then_the_house() -> None:
-    stage = Stage(ActingVendor("alpha", completion("x", usage=token_usage(10, 120_000))))
-    await stage.fund("0.1")
+    stage = Stage(ActingVendor("alpha", completion("x", usage=token_usage(10, 1_900))))
+    await stage.fund("0.001")
 
     await stage.whole(request())
 
     account = await stage.settled()
-    assert account.charged == Usd.parse("0.1")
+    assert account.charged == Usd.parse("0.001")
     assert account.free == ZERO
-    assert [transfer.amount for transfer in await stage.booked(Kind.OVERRUN)] == [cost(10, 120_000) - Usd.parse("0.1")]
+    assert [transfer.amount for transfer in await stage.booked(Kind.OVERRUN)] == [cost(10, 1_900) - Usd.parse("0.001")]
 
 
 async def test_no_output_beyond_what_credit_pays_is_asked_for() -> None:

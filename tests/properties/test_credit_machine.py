@@ -30,6 +30,7 @@ from adapters.memory.ledger import MemoryLedger
 from adapters.sql.database import Database
 from adapters.sql.ledger.group_commit import SqlLedger
 from domain.credits import (
+    NEVER,
     AlreadyBooked,
     HoldEnded,
     InsufficientCredits,
