@@ -44,6 +44,7 @@ class ChatDialect(Protocol):
     def read_request(self, body: bytes) -> ChatRequest: ...
     def with_cost(self, answer: bytes, cost: Usd) -> bytes: ...
     def stream_with_cost(self, events: bytes, cost: Usd) -> bytes: ...
+    def is_end(self, piece: bytes) -> bool: ...
     def with_usage_before_end(
         self, piece: bytes, model: str, request_id: str, created_s: int, usage: Usage, cost: Usd
     ) -> bytes | None: ...
@@ -222,6 +223,8 @@ class ChatRoute:
         """The piece with the cost in its usage frame, or with a frame of our own where the vendor sent none."""
         if running.cost is not None:
             return self.dialect.stream_with_cost(piece, running.cost), True
+        if not self.dialect.is_end(piece):
+            return piece, False
         usage = running.produced()
         cost, now_s = running.meter.cost(usage), int(self.clock.now().timestamp())
         ended = self.dialect.with_usage_before_end(piece, request.model, exchange.request_id, now_s, usage, cost)

@@ -50,7 +50,10 @@ class OneByOne:
         kind = SqliteStore if database.is_sqlite else PostgresStore
         self._stores = [kind(database) for _ in range(connections)]
         self._idle: asyncio.Queue[Store] = asyncio.Queue()
+
+    async def open(self) -> None:
         for store in self._stores:
+            await store.open()
             self._idle.put_nowait(store)
 
     async def submit(self, operation: Operation) -> Any:
@@ -108,6 +111,7 @@ async def compare(database: Database, seconds: float) -> None:
         async with opened(database) as ledger:
             grouped = await best(ledger.submit, callers, seconds)
         naive_ledger = OneByOne(database)
+        await naive_ledger.open()
         naive = await best(naive_ledger.submit, callers, seconds)
         await naive_ledger.close()
         print(

@@ -234,6 +234,11 @@ def length_stop(model: str, request_id: str, created_s: int) -> bytes:
     return data_event(msgspec.json.encode(chunk)) + DONE
 
 
+def is_end(piece: bytes) -> bool:
+    """Whether the stream ends with this piece."""
+    return DONE in piece
+
+
 def with_usage_before_end(
     piece: bytes, model: str, request_id: str, created_s: int, usage: Usage, cost: Usd
 ) -> bytes | None:

@@ -26,12 +26,15 @@ from adapters.sql.ledger.verify import differences
 from domain.credits import CreditAccount, Hold, Transfer
 from domain.errors import StorageUnavailable
 from domain.ids import AccountId
-from domain.ledger import Operation
+from domain.ledger import Operation, ReleaseHold, RenewHold, SettleHold
 from domain.ports.ledger import Difference
 from domain.usage import Generation
 
 BATCH_MAX = 512
 QUEUE_MAX = 10_000
+LINGER_S = 0.004
+"""How long what nobody waits for may wait for company."""
+UNHURRIED = SettleHold | ReleaseHold | RenewHold
 
 Waiting = tuple[Operation, Future[Any]]
 
@@ -53,6 +56,8 @@ class SqlLedger:
             else PostgresStore(database, is_more_waiting=lambda: bool(self._waiting))
         )
         self._arrived = asyncio.Event()
+        self._urgent = asyncio.Event()
+        """Somebody waits for what has arrived."""
         self._submitted = 0
         self._answered = 0
         self._turn = asyncio.Event()
@@ -68,6 +73,7 @@ class SqlLedger:
     async def close(self) -> None:
         """Finish everything submitted; what comes later is refused."""
         self._closing = True
+        self._urgent.set()
         self._arrived.set()
         if self._worker is not None:
             await asyncio.wait([self._worker])
@@ -83,12 +89,15 @@ class SqlLedger:
         else:
             self._waiting.append((operation, answer))
             self._submitted += 1
+            if not isinstance(operation, UNHURRIED):
+                self._urgent.set()
             self._arrived.set()
         return answer
 
     async def flush(self) -> None:
         """Wait until everything submitted so far has been answered."""
         goal = self._submitted
+        self._urgent.set()
         while self._answered < goal:
             await self._turn.wait()
 
@@ -118,10 +127,12 @@ class SqlLedger:
             while True:
                 await self._arrived.wait()
                 while self._waiting:
-                    # Once around the event loop, so that whoever was just answered can be part of this batch.
-                    await asyncio.sleep(0)
+                    await self._gathered()
                     size = min(BATCH_MAX, len(self._waiting))
-                    await self._commit([self._waiting.popleft() for _ in range(size)])
+                    batch = [self._waiting.popleft() for _ in range(size)]
+                    if not self._waiting:
+                        self._urgent.clear()
+                    await self._commit(batch)
                 if self._closing:
                     return
                 self._arrived.clear()
@@ -130,6 +141,21 @@ class SqlLedger:
             self._closing = True
             self._answer(list(self._waiting), _unavailable(len(self._waiting)))
             self._waiting.clear()
+
+    async def _gathered(self) -> None:
+        """Let a batch grow: for a moment where nobody waits, else once around the event loop.
+
+        That once, whoever was just answered can be part of it; and the settlements of answers that have gone out ride
+        along with the next holds, which halves the transactions of a gateway that is not yet busy.
+        """
+        if self._urgent.is_set():
+            await asyncio.sleep(0)
+            return
+        timer = asyncio.get_running_loop().call_later(LINGER_S, self._urgent.set)
+        try:
+            await self._urgent.wait()
+        finally:
+            timer.cancel()
 
     async def _commit(self, batch: list[Waiting]) -> None:
         """Run a batch and answer everyone in it, whatever happens."""
