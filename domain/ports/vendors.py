@@ -35,8 +35,8 @@ class ChatStream(Protocol):
     """An answer that is still being written.
 
     Iterating yields whole events in `dialect`, as the vendor sent them less what only the gateway asked for; keep-alive
-    comments of the vendor come as b"".  It ends normally only after a usable finish, or after the vendor's own word that
-    it is done; otherwise it raises VendorFault.
+    comments of the vendor come as b"".  It ends normally only after a usable finish, or after the vendor's own word
+    that it is done; otherwise it raises VendorFault.
     The attributes are those of everything yielded so far.
     """
 

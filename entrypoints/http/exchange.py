@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
 from domain.errors import InvalidRequest, TooLarge
 from entrypoints.http.errors import MethodNotAllowed
@@ -34,7 +34,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self.scope = scope
-        self.method: str = cast("HTTPScope", scope)["method"]
+        self.method = str(scope.get("method"))
         self.request_id = request_id
         self.send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])

@@ -112,7 +112,8 @@ async def test_an_operation_that_cannot_be_stored_fails_alone(open_ledger: OpenL
     settlements: list[SettleHold] = [settle(f"h{n}", 5) for n in range(5)]
     # More tokens than a column holds.
     settlements[2] = replace(
-        settlements[2], record=replace(settlements[2].record, usage=Usage(input=2**63 - 1, output=2**63 - 1, cache_read=9))
+        settlements[2],
+        record=replace(settlements[2].record, usage=Usage(input=2**63 - 1, output=2**63 - 1, cache_read=9)),
     )
     answers = await asyncio.gather(*map(ledger.submit, settlements), return_exceptions=True)
     assert isinstance(answers.pop(2), StorageRefusedError)
@@ -202,9 +203,7 @@ async def test_a_difference_says_whose_what_and_by_how_much(database: Database, 
 @pytest.mark.parametrize(
     "change", ["UPDATE transfers SET amount = 1", "DELETE FROM transfers WHERE amount > 0", "DELETE FROM transfers"]
 )
-async def test_transfers_cannot_be_changed_or_removed(
-    database: Database, open_ledger: OpenLedger, change: str
-) -> None:
+async def test_transfers_cannot_be_changed_or_removed(database: Database, open_ledger: OpenLedger, change: str) -> None:
     ledger = await open_ledger()
     await ledger.submit(grant("a", 1_000))
     with pytest.raises((DBAPIError, StorageUnavailable)) as refused:
@@ -219,9 +218,7 @@ async def test_a_batch_that_fails_leaves_nothing_behind(database: Database, open
     await ledger.submit(grant("a", 1_000))
     async with database.transaction() as connection:
         await connection.execute(text("ALTER TABLE generations RENAME TO elsewhere"))
-    answers = await asyncio.gather(
-        ledger.submit(hold("h", 10)), ledger.submit(settle("h", 5)), return_exceptions=True
-    )
+    answers = await asyncio.gather(ledger.submit(hold("h", 10)), ledger.submit(settle("h", 5)), return_exceptions=True)
     assert {type(answer) for answer in answers} <= {StorageUnavailable, StorageRefusedError}
     async with database.transaction() as connection:
         await connection.execute(text("ALTER TABLE elsewhere RENAME TO generations"))

@@ -204,9 +204,7 @@ async def test_obfuscation_can_be_declined(http: aiohttp.ClientSession, upstream
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-async def test_a_token_limit_cuts_the_answer(
-    http: aiohttp.ClientSession, upstream: Upstream, name: str
-) -> None:
+async def test_a_token_limit_cuts_the_answer(http: aiohttp.ClientSession, upstream: Upstream, name: str) -> None:
     body = await told(http, upstream, **{name: 2})
     assert body["choices"][0]["message"]["content"] == "Hello from"
     assert body["choices"][0]["finish_reason"] == "length"
@@ -313,12 +311,7 @@ def test_a_refusal_leaves_the_content_null() -> None:
 def test_tool_calls_stream_as_an_opening_and_fragments() -> None:
     calls = [ToolCall(), ToolCall(id="call_0002", name="add", arguments='{"a":1,"b":2}')]
     said = events(b"".join(fake.chunks(tool_calls=calls)))
-    pieces = [
-        piece
-        for chunk in said
-        for choice in chunk["choices"]
-        for piece in choice["delta"].get("tool_calls", [])
-    ]
+    pieces = [piece for chunk in said for choice in chunk["choices"] for piece in choice["delta"].get("tool_calls", [])]
     for index, call in enumerate(calls):
         opening, *fragments = [piece for piece in pieces if piece["index"] == index]
         assert opening == {
@@ -392,9 +385,7 @@ async def test_queued_scripts_are_played_in_order_then_the_default(
     assert statuses == [500, 529, 200]
 
 
-async def test_a_models_own_script_leaves_the_queue_alone(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_a_models_own_script_leaves_the_queue_alone(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     upstream.by_model["ill"] = fake.server_error(503)
     upstream.script(fake.overloaded())
     for model, status in (("ill", 503), ("ill", 503), ("well", 529), ("well", 200)):
@@ -402,9 +393,7 @@ async def test_a_models_own_script_leaves_the_queue_alone(
             assert answer.status == status
 
 
-async def test_a_script_may_be_written_on_seeing_the_request(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_a_script_may_be_written_on_seeing_the_request(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     def picky(request: fake.Request) -> Script:
         return Script() if request.headers["authorization"] == "Bearer good" else fake.unauthorized()
 
@@ -461,9 +450,7 @@ async def test_errors_have_openais_body(
             assert error["code"] == code
 
 
-async def test_a_rate_limit_may_say_when_to_come_back(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_a_rate_limit_may_say_when_to_come_back(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     upstream.script(fake.rate_limited(0.5), fake.rate_limited(None))
     async with ask(http, upstream, asking()) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (429, "0.5")
@@ -477,9 +464,7 @@ async def test_a_redirect_points_elsewhere(http: aiohttp.ClientSession, upstream
         assert (answer.status, answer.headers["Location"]) == (302, "http://evil.example/")
 
 
-async def test_status_200_may_carry_a_page_nothing_or_an_error(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_status_200_may_carry_a_page_nothing_or_an_error(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     upstream.script(fake.html(), fake.empty(), Script(json_body=fake.failure("no", "server_error")))
     async with ask(http, upstream, asking()) as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
@@ -490,9 +475,7 @@ async def test_status_200_may_carry_a_page_nothing_or_an_error(
         assert (await answer.json())["error"]["message"] == "no"
 
 
-async def test_headers_are_added_repeated_and_replaced(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_headers_are_added_repeated_and_replaced(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     upstream.script(Script(headers=[("X-A", "1"), ("X-A", "2"), ("content-type", "text/plain")]))
     async with ask(http, upstream, asking()) as answer:
         assert answer.headers.getall("X-A") == ["1", "2"]
@@ -532,9 +515,7 @@ async def test_a_gzip_bomb_is_small_on_the_wire(http: aiohttp.ClientSession, ups
     assert size == 10_000_000
 
 
-async def test_raw_bytes_go_out_as_they_are(
-    http: aiohttp.ClientSession, upstream: Upstream, connect: Connect
-) -> None:
+async def test_raw_bytes_go_out_as_they_are(http: aiohttp.ClientSession, upstream: Upstream, connect: Connect) -> None:
     upstream.script(Script(raw=b"SSH-2.0-OpenSSH_9.6\r\n"), Script(raw=b"\x00\xff"))
     with pytest.raises(aiohttp.ClientError):
         await heard(http, upstream, asking())
@@ -544,9 +525,7 @@ async def test_raw_bytes_go_out_as_they_are(
     assert await client.hears() == b""
 
 
-async def test_frames_are_streamed_whatever_was_asked(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_frames_are_streamed_whatever_was_asked(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     upstream.script(Script(frames=[b": hello\n\n", {"a": 1}, b"event: x\ndata: y\n\n"]))
     stream = await heard(http, upstream, asking())
     assert stream == b': hello\n\ndata: {"a":1}\n\nevent: x\ndata: y\n\ndata: [DONE]\n\n'
@@ -567,9 +546,7 @@ async def test_usage_can_be_missing_though_asked_for(http: aiohttp.ClientSession
 
 async def test_usage_can_lie(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     upstream.by_model["gpt-fake"] = fake.lying_usage("both")
-    assert [
-        usage["completion_tokens"] for usage in usages(events(await heard(http, upstream, STREAMED)))
-    ] == [
+    assert [usage["completion_tokens"] for usage in usages(events(await heard(http, upstream, STREAMED)))] == [
         10**12,
         10**12,
     ]
@@ -577,9 +554,7 @@ async def test_usage_can_lie(http: aiohttp.ClientSession, upstream: Upstream) ->
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
-async def test_lines_end_as_scripted(
-    http: aiohttp.ClientSession, upstream: Upstream, line_end: bytes
-) -> None:
+async def test_lines_end_as_scripted(http: aiohttp.ClientSession, upstream: Upstream, line_end: bytes) -> None:
     plain = await heard(http, upstream, STREAMED)
     upstream.script(Script(line_end=line_end))
     assert await heard(http, upstream, STREAMED) == plain.replace(b"\n", line_end)
@@ -595,9 +570,7 @@ async def test_comments_a_bom_and_a_missing_space_are_all_legal(
     assert stream.count(b": keep-alive\n\n") == stream.count(b"data:") == 10
 
 
-async def test_an_event_can_be_spread_over_several_data_lines(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_an_event_can_be_spread_over_several_data_lines(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     plain = events(await heard(http, upstream, STREAMED))
     upstream.script(Script(multi_line=True))
     stream = await heard(http, upstream, STREAMED)
@@ -606,9 +579,7 @@ async def test_an_event_can_be_spread_over_several_data_lines(
     assert joined[0].count(b"\n") > 10
 
 
-async def test_a_chunk_can_be_malformed_among_good_ones(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_a_chunk_can_be_malformed_among_good_ones(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     upstream.script(fake.malformed_chunk(at=2))
     parts = (await heard(http, upstream, STREAMED)).split(b"\n\n")
     with pytest.raises(ValueError, match="Expecting"):
@@ -785,9 +756,7 @@ async def test_a_silent_vendor_answers_once_released(upstream: Upstream, connect
     await upstream.wait_answered(0)
 
 
-async def test_a_stalled_stream_goes_on_where_it_stopped(
-    http: aiohttp.ClientSession, upstream: Upstream
-) -> None:
+async def test_a_stalled_stream_goes_on_where_it_stopped(http: aiohttp.ClientSession, upstream: Upstream) -> None:
     plain = await heard(http, upstream, STREAMED)
     upstream.script(fake.stalls(2, bytes_of_next=9))
     async with ask(http, upstream, STREAMED) as answer:

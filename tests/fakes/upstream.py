@@ -194,8 +194,7 @@ class Reply:
     @staticmethod
     def _logprobs(pieces: Iterable[str]) -> Json:
         tokens = [
-            {"token": piece, "logprob": -0.125, "bytes": list(piece.encode()), "top_logprobs": []}
-            for piece in pieces
+            {"token": piece, "logprob": -0.125, "bytes": list(piece.encode()), "top_logprobs": []} for piece in pieces
         ]
         return {"content": tokens, "refusal": None}
 
@@ -632,10 +631,7 @@ def _tokens_max(asked: Json) -> int | None:
 
 
 def _event(frame: Frame, script: Script) -> bytes:
-    if isinstance(frame, bytes):
-        text = frame
-    else:
-        text = event(frame, space=script.space, multi_line=script.multi_line)
+    text = frame if isinstance(frame, bytes) else event(frame, space=script.space, multi_line=script.multi_line)
     if script.comment is not None:
         text = f": {script.comment}\n\n".encode() + text
     return text.replace(b"\n", script.line_end)
@@ -665,9 +661,7 @@ def _packed(packer: Any, frames: list[bytes]) -> list[bytes]:
     return [packer.compress(frame) + packer.flush(zlib.Z_SYNC_FLUSH) for frame in frames]
 
 
-def _head(
-    status: int, usual: Mapping[str, str], scripted: Mapping[str, str] | Sequence[tuple[str, str]]
-) -> bytes:
+def _head(status: int, usual: Mapping[str, str], scripted: Mapping[str, str] | Sequence[tuple[str, str]]) -> bytes:
     own = list(scripted.items()) if isinstance(scripted, Mapping) else list(scripted)
     replaced = {name.lower() for name, _ in own}
     kept = [(name, value) for name, value in usual.items() if name.lower() not in replaced]

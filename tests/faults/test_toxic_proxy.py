@@ -133,9 +133,7 @@ async def test_a_healthy_proxy_holds_no_small_piece_back(proxy: ToxicProxy, conn
     assert sorted(took)[1] < 0.03  # Only the very first exchange is spared the delay.
 
 
-async def test_a_clients_reset_reaches_the_target_as_a_reset(
-    proxy: ToxicProxy, echo: Echo, connect: Connect
-) -> None:
+async def test_a_clients_reset_reaches_the_target_as_a_reset(proxy: ToxicProxy, echo: Echo, connect: Connect) -> None:
     client = await connect(proxy)
     await client.say(b"x")
     await client.hears(1)
@@ -220,9 +218,7 @@ async def test_a_black_hole_accepts_and_passes_nothing_until_healed(
     assert await during.hears(1) == b"3"
 
 
-async def test_a_black_hole_downwards_lets_the_target_act(
-    proxy: ToxicProxy, echo: Echo, connect: Connect
-) -> None:
+async def test_a_black_hole_downwards_lets_the_target_act(proxy: ToxicProxy, echo: Echo, connect: Connect) -> None:
     client = await connect(proxy)
     await proxy.black_hole(directions=["down"])
     await client.say(b"COMMIT")
@@ -321,9 +317,7 @@ async def test_refuse_refuses_new_connections_and_keeps_the_port(proxy: ToxicPro
     assert await new.hears(1) == b"z"
 
 
-async def test_a_data_limit_closes_the_connection_after_so_many_bytes(
-    proxy: ToxicProxy, connect: Connect
-) -> None:
+async def test_a_data_limit_closes_the_connection_after_so_many_bytes(proxy: ToxicProxy, connect: Connect) -> None:
     client = await connect(proxy)
     await client.say(b"12345")
     await client.hears(5)

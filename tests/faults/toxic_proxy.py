@@ -109,9 +109,7 @@ class ToxicProxy:
     def open_connections(self) -> int:
         return len(self._links)
 
-    async def latency(
-        self, latency_s: float, *, jitter_s: float = 0.0, directions: Sequence[Direction] = BOTH
-    ) -> None:
+    async def latency(self, latency_s: float, *, jitter_s: float = 0.0, directions: Sequence[Direction] = BOTH) -> None:
         """Deliver everything so much later, and up to `jitter_s` more, in order and without thinning it."""
         for direction in directions:
             self.toxics[direction].latency_s = latency_s
@@ -121,9 +119,7 @@ class ToxicProxy:
         for direction in directions:
             self.toxics[direction].bytes_per_s = bytes_per_s
 
-    async def slicing(
-        self, slice_bytes: int, *, delay_s: float = 0.0, directions: Sequence[Direction] = BOTH
-    ) -> None:
+    async def slicing(self, slice_bytes: int, *, delay_s: float = 0.0, directions: Sequence[Direction] = BOTH) -> None:
         """Write at most so many bytes at a time."""
         for direction in directions:
             self.toxics[direction].slice_bytes = slice_bytes
@@ -254,9 +250,7 @@ class _Link:
             ends.create_task(self._read(direction, reader, in_flight))
             ends.create_task(self._deliver(direction, in_flight))
 
-    async def _read(
-        self, direction: Direction, reader: asyncio.StreamReader, in_flight: asyncio.Queue[_Piece]
-    ) -> None:
+    async def _read(self, direction: Direction, reader: asyncio.StreamReader, in_flight: asyncio.Queue[_Piece]) -> None:
         now = asyncio.get_running_loop().time
         data: bytes | None = None
         while data != b"":
