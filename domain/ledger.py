@@ -399,13 +399,15 @@ class Books:
         return Booked(amount=amount, spendable=account.spendable(op.at))
 
     def _expire(self, op: ExpireLots) -> Booked:
-        account, gone = self._account(op.account_id).expire(op.at)
+        before = self._account(op.account_id)
+        account, gone = before.expire(op.at)
         if gone:
             self._keep(account)
         for draw in gone:
-            # A lot can expire twice: what a hold gives back after the date goes the same way, under its own time.
+            # A lot can expire twice: what a hold gives back after the date goes the same way.  What the account had
+            # lost before tells the two apart, also where both happen at one moment.
             self._book(
-                f"expiry:{draw.lot_id}:{op.at.isoformat()}", op.account_id, Kind.EXPIRY, op.account_id,
+                f"expiry:{draw.lot_id}:{before.removed.nanos}", op.account_id, Kind.EXPIRY, op.account_id,
                 House.BREAKAGE, draw.amount, op.at, reference=draw.lot_id, draws=(draw,),
             )  # fmt: skip
         return Booked(amount=total(draw.amount for draw in gone), spendable=account.spendable(op.at))

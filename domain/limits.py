@@ -171,4 +171,6 @@ def headroom(tat: float, now: float, window: Window) -> Headroom:
     """What is left of a window after everything booked in `tat`."""
     interval_s, _, burst_s, _ = pace(window)
     used_s = max(0.0, tat - now)
-    return Headroom(window.limit, max(0, int((burst_s - used_s + TOLERANCE_S) / interval_s)), used_s)
+    left = int((burst_s - used_s + TOLERANCE_S) / interval_s)
+    # The tolerance is more than one unit where units are many.
+    return Headroom(window.limit, max(0, min(window.burst, left)), used_s)

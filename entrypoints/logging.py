@@ -72,8 +72,6 @@ def configure_logging(level: str, secrets: Collection[str] = (), stream: TextIO 
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        # That it starts and stops is told by us.
-        logger.setLevel(max(root.level, logging.WARNING))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -119,4 +119,6 @@ class Verdict:
 def _headroom(slots: Sequence[Slot], who: int, where: int, left: float, reset_s: float) -> Headroom:
     if who == NOWHERE:
         return NO_WINDOW
-    return Headroom(slots[who].subject.windows[where].limit, int(left), reset_s)
+    return Headroom(
+        slots[who].subject.windows[where].limit, min(slots[who].subject.windows[where].burst, int(left)), reset_s
+    )

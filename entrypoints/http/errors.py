@@ -36,7 +36,6 @@ class MethodNotAllowed(InvalidRequest):
 
 STATUS: Final[Mapping[type[DomainError], int]] = {
     InvalidRequest: 400,
-    MethodNotAllowed: 405,
     Unauthenticated: 401,
     PaymentRequired: 402,
     Forbidden: 403,
@@ -88,7 +87,9 @@ class InternalError(DomainError):
 
 
 def status_of(error: DomainError) -> int:
-    """The status of the error's family."""
+    """The status of the error's family; HTTP's own refusal has its own."""
+    if isinstance(error, MethodNotAllowed):
+        return METHOD_NOT_ALLOWED
     return next((STATUS[family] for family in type(error).__mro__ if family in STATUS), SERVER_ERROR)
 
 

@@ -39,6 +39,8 @@ class DrainingServer(uvicorn.Server):
             http="httptools",
             lifespan="on",
             log_config=None,
+            # That it starts and stops is told by us.
+            log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,

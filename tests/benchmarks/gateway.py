@@ -66,6 +66,8 @@ async def measure(rounds: int = 3, **settings: str) -> list[Row]:
         )
         vendors = f'[{{"slug":"peer","base_url":"http://127.0.0.1:{upstream}/v1","wire":"openai","models":["model"]}}]'
         gateway = GatewayProcess(Path(directory), GATEWAYZ_VENDORS=vendors, **WIDE, **settings)
+        if "DATABASE_URL" in settings:
+            gateway.cli("migrate")
         began = time.perf_counter()
         gateway.start()
         stack.callback(gateway.stop)

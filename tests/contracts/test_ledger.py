@@ -318,6 +318,17 @@ async def test_credit_past_its_date_expires_once_and_what_is_held_when_it_comes_
     await assert_balanced(ledger)
 
 
+async def test_a_lot_can_expire_twice_at_one_moment(ledger: Ledger) -> None:
+    await ledger.submit(grant("trial", 1_000, expires_at=NOON + HOUR))
+    await ledger.submit(hold("h", 300))
+    late = NOON + HOUR
+    assert (await ledger.submit(ExpireLots(account_id=ANN, at=late))).amount == Usd(700)
+    await ledger.submit(settle("h", 100, at=late))
+    assert (await ledger.submit(ExpireLots(account_id=ANN, at=late))).amount == Usd(200)
+    assert len({transfer.id for transfer in await ledger.transfers(ANN, 10, None)}) == 4
+    await assert_balanced(ledger)
+
+
 async def test_a_withdrawal_takes_all_or_nothing_and_once(ledger: Ledger) -> None:
     await ledger.submit(grant("a", 1_000))
     with pytest.raises(InsufficientCredits):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future, Task
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +47,8 @@ class SqlLedger:
     """Belongs to the event loop that opened it."""
 
     def __init__(self, database: Database) -> None:
+        self.committed: Callable[[int, float], None] | None = None
+        """Told of each batch: its operations, and the seconds that it took."""
         self._database = database
         self._reads = LedgerReads(database)
         self._waiting: deque[Waiting] = deque()
@@ -160,8 +162,12 @@ class SqlLedger:
     async def _commit(self, batch: list[Waiting]) -> None:
         """Run a batch and answer everyone in it, whatever happens."""
         outcomes: Sequence[Outcome | Exception] = ()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             outcomes = await self._outcomes([operation for operation, _ in batch])
+            if self.committed is not None:
+                self.committed(len(batch), clock() - began)
         finally:
             self._answer(batch, outcomes or _unavailable(len(batch)))
 
