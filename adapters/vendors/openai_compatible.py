@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from adapters.dialects.openai_chat.client import OpenAIChatStream, read_answer, write_request
+from adapters.dialects.openai_chat.client import OpenAIChatStream, dropped_members, read_answer, write_request
 from adapters.dialects.openai_chat.errors import read_fault
 from adapters.transport.http import ERROR_BYTES_MAX, Answer, VendorHttp
 from domain.catalog import CANCEL_AND_BILL_PRODUCED, AbortPolicy
@@ -57,7 +57,7 @@ class OpenAICompatibleVendor:
     async def complete(self, call: ChatCall) -> ChatAnswer:
         answer = await self._posted(call)
         try:
-            return read_answer(await answer.read(), _shown(answer.headers))
+            return read_answer(await answer.read(), self._shown(answer, call))
         except VendorFault as fault:
             raise self._redacted(fault) from None
         finally:
@@ -68,7 +68,7 @@ class OpenAICompatibleVendor:
         if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
             await self._refuse_plain(answer)
         return OpenAIChatStream(
-            answer.chunks(), answer.close, _shown(answer.headers), shows_usage=call.request.wants_usage
+            answer.chunks(), answer.close, self._shown(answer, call), shows_usage=call.request.wants_usage
         )
 
     async def list_models(self) -> list[ListedModel]:
@@ -115,15 +115,19 @@ class OpenAICompatibleVendor:
             fault = VendorFault(FaultKind.MALFORMED, "it did not answer with a stream")
         raise self._redacted(fault)
 
+    def _shown(self, answer: Answer, call: ChatCall) -> dict[str, str]:
+        """The headers that a caller gets: some of the vendor's, and what the vendor was not sent."""
+        theirs = answer.headers
+        shown = {
+            f"x-gatewayz-vendor-{name.removeprefix('x-')}": theirs[name] for name in SHOWN_HEADERS if name in theirs
+        }
+        if dropped := dropped_members(call, self._vendor.dropped_fields):
+            shown["x-gatewayz-dropped-params"] = ", ".join(dropped)
+        return shown
+
     def _redacted(self, fault: VendorFault) -> VendorFault:
         fault.message = self._http.redacted(fault.message)
         return fault
-
-
-def _shown(headers: Mapping[str, str]) -> dict[str, str]:
-    return {
-        f"x-gatewayz-vendor-{name.removeprefix('x-')}": value for name in SHOWN_HEADERS if (value := headers.get(name))
-    }
 
 
 class _Row(Struct):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -49,7 +49,7 @@ def write_request(
     *,
     output_limit_field: str = "max_completion_tokens",
     renamed: Mapping[str, str] = {},
-    dropped: Collection[str] = (),
+    dropped: frozenset[str] = frozenset(),
     asks_for_usage: bool = True,
 ) -> bytes:
     """The caller's body, in which only these members change: `model`, the gateway's own, what this vendor does not
@@ -73,6 +73,12 @@ def write_request(
             remove.add(name)
             add[theirs] = replace.pop(name) if name in replace else bytes(parts.values[name])
     return edit(body, parts, replace=replace, remove=remove, add=add)
+
+
+def dropped_members(call: ChatCall, dropped: frozenset[str]) -> list[str]:
+    """Which of the request's members `write_request` leaves out because the vendor does not take them."""
+    parts = call.request.parsed
+    return sorted(dropped & parts.values.keys()) if dropped and isinstance(parts, Members) else []
 
 
 def _ask_for_usage(parts: Members, replace: dict[str, bytes], add: dict[str, bytes]) -> None:

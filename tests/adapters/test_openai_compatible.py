@@ -1,0 +1,68 @@
+"""A vendor that speaks OpenAI's dialect, as a value, over a real socket."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adapters.dialects.openai_chat.server import read_request
+from adapters.transport.http import VendorHttp
+from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
+from domain.inference.chat import ChatCall
+from domain.inference.faults import FaultKind, VendorFault
+from tests.fakes.upstream import Upstream, html, unauthorized
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-our-own-secret"
+
+
+def call(**members: object) -> ChatCall:
+    body = {"model": "acme/m", "messages": [{"role": "user", "content": "hi"}], **members}
+    return ChatCall(request=read_request(json.dumps(body).encode()), vendor_model="m", first_byte_s=5)
+
+
+async def test_what_a_vendor_does_not_take_is_left_out_and_named() -> None:
+    async with Upstream() as upstream:
+        value = OpenAICompatible(slug="acme", base_url=upstream.base_url, dropped_fields=frozenset({"seed", "user"}))
+        vendor = OpenAICompatibleVendor(value, upstream.base_url, KEY, VendorHttp("acme"))
+
+        answer = await vendor.complete(call(seed=1, temperature=0.5))
+
+        assert answer.headers["x-gatewayz-dropped-params"] == "seed"
+        assert "seed" not in upstream.requests[0].json
+        assert upstream.requests[0].json["temperature"] == 0.5
+        await vendor.aclose()
+
+
+async def test_a_renamed_field_keeps_its_value() -> None:
+    async with Upstream() as upstream:
+        value = OpenAICompatible(slug="acme", base_url=upstream.base_url, renamed_fields={"seed": "random_seed"})
+        vendor = OpenAICompatibleVendor(value, upstream.base_url, KEY, VendorHttp("acme"))
+
+        answer = await vendor.complete(call(seed=12345678901234567890))
+
+        assert upstream.requests[0].body.endswith(b'"random_seed":12345678901234567890}')
+        assert "x-gatewayz-dropped-params" not in answer.headers
+        await vendor.aclose()
+
+
+async def test_our_key_goes_to_the_vendor_and_into_no_message() -> None:
+    async with Upstream() as upstream:
+        upstream.script(unauthorized(), html())
+        http = VendorHttp("acme", secrets=(KEY,))
+        vendor = OpenAICompatibleVendor(
+            OpenAICompatible(slug="acme", base_url=upstream.base_url), upstream.base_url, KEY, http
+        )
+
+        with pytest.raises(VendorFault) as rejected:
+            await vendor.complete(call())
+        with pytest.raises(VendorFault) as page:
+            await vendor.complete(call())
+
+        assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
+        assert rejected.value.kind is FaultKind.CREDENTIAL_REJECTED
+        assert KEY not in rejected.value.message
+        assert page.value.kind is FaultKind.MALFORMED
+        await vendor.aclose()
