@@ -424,7 +424,7 @@ def test_fields_are_renamed_and_dropped_as_the_vendor_demands() -> None:
     body = ODD % b', "max_completion_tokens":5, "service_tier":"auto"'
 
     sent = json.loads(
-        write_request(call(body), renamed=frozenset({"max_completion_tokens": "max_tokens"}), dropped={"service_tier"})
+        write_request(call(body), renamed={"max_completion_tokens": "max_tokens"}, dropped=frozenset({"service_tier"}))
     )
 
     assert sent["max_tokens"] == 5
