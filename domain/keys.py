@@ -8,7 +8,6 @@ where credit is held.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from base64 import urlsafe_b64encode
@@ -212,7 +211,7 @@ def _derived(pepper: bytes, purpose: bytes) -> bytes:
 
 
 def _keyed_hash(pepper: bytes, secret: str) -> str:
-    return hmac.new(pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, secret.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def compose_secret(environment: Environment, random: bytes) -> Secret:
