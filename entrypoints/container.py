@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
@@ -24,10 +25,12 @@ from adapters.sql.idempotency import SqlIdempotency
 from adapters.sql.keys import SqlKeys
 from adapters.sql.leases import SqlLeases
 from adapters.sql.ledger.group_commit import SqlLedger
+from adapters.sql.partitions import MonthlyPartitions
 from adapters.sql.prices import SqlPrices
 from adapters.sql.revisions import SqlRevisions
 from adapters.system.clock import SystemClock
 from adapters.system.ids import TimeOrderedIds
+from adapters.system.journal import FileJournal
 from adapters.transport.http import VendorHttp
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
 from adapters.vendors.register import OPENAI_COMPATIBLE
@@ -63,6 +66,8 @@ if TYPE_CHECKING:
 
 CLAIM_LEASE = timedelta(seconds=TOTAL_S + 300)
 """A claim of an idempotency key outlives the longest request, so that no second one can take it over meanwhile."""
+JOURNAL = Path("var/journal")
+"""In the working directory: settlements that wait for the database."""
 VENDOR_NAMES: Mapping[str, tuple[str, ...]] = {vendor.slug: () for vendor in OPENAI_COMPATIBLE}
 """The register's slugs, for the settings; each with further names of its key."""
 
@@ -196,6 +201,7 @@ class Adapters(containers.DeclarativeContainer):
     ids = providers.Singleton(TimeOrderedIds)
     database = providers.Singleton(Database, settings.provided.storage.database_url)
     ledger = providers.Singleton(SqlLedger, database)
+    journal = providers.Singleton(FileJournal, providers.Object(JOURNAL))
     accounts = providers.Singleton(SqlAccounts, database)
     keys = providers.Singleton(SqlKeys, database)
     prices = providers.Singleton(SqlPrices, database)
@@ -203,6 +209,7 @@ class Adapters(containers.DeclarativeContainer):
     revisions = providers.Singleton(SqlRevisions, database)
     idempotency = providers.Singleton(SqlIdempotency, database)
     leases = providers.Singleton(SqlLeases, database)
+    partitions = providers.Factory(MonthlyPartitions, database, clock)
     shared = providers.Singleton(Shared, settings, clock)
     limiter = shared.provided.limiter
     health = shared.provided.health
@@ -227,7 +234,7 @@ class UseCases(containers.DeclarativeContainer):
 
     ring = providers.Singleton(_ring, settings)
 
-    settler = providers.Singleton(Settler, adapters.ledger)
+    settler = providers.Singleton(Settler, adapters.ledger, adapters.journal)
     outputs = providers.Singleton(UsualOutputs)
     heartbeats = providers.Singleton(Heartbeats, settings.provided.inference.heartbeat_s)
     detached = providers.Singleton(DetachedWork)

@@ -1,7 +1,7 @@
 """Settlements belong to the process, not to the request: a cancelled handler only reports, and this ends its hold.
 
 A settlement that storage could not take is kept and submitted again until it is taken.  Repeating it is safe, because a
-hold ends once.
+hold ends once.  Where there is a journal, it is written down meanwhile, so that it outlives the process.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any, Final
 from domain.credits import HoldEnded, UnknownHold
 from domain.errors import StorageUnavailable
 from domain.ids import HoldId
-from domain.ledger import HoldSettled, ReleaseHold, RenewHold, SettleHold
+from domain.ledger import HoldSettled, RenewHold, SettleHold
+from domain.ports.journal import Ending, Journal
 from domain.ports.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.5
 
-Ending = SettleHold | ReleaseHold
-
 
 class Settler:
     """Submits what ends holds, and sees that it arrives."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, journal: Journal | None = None) -> None:
         self.settled: Callable[[SettleHold, HoldSettled], None] | None = None
         """Told of each settlement once it is durable."""
         self._ledger = ledger
+        self._journal = journal
         self._under_way: dict[HoldId, Ending] = {}
         self._refused: dict[HoldId, Ending] = {}
         self._retrying: asyncio.TimerHandle | None = None
@@ -61,8 +61,22 @@ class Settler:
         """What storage has not confirmed, for whoever keeps it beyond this process's life."""
         return [*self._under_way.values(), *self._refused.values()]
 
+    async def resume(self) -> None:
+        """Submit what earlier processes could not."""
+        if self._journal is not None:
+            for operation in await self._journal.take_over():
+                self.end(operation)
+
     async def drain(self, timeout_s: float) -> bool:
-        """Wait until nothing is outstanding; False if time ran out first."""
+        """Wait until nothing is outstanding; False if time ran out first, and then the journal has what is left."""
+        drained = await self._nothing_waits(timeout_s)
+        if self._journal is not None:
+            for operation in self.outstanding():
+                self._journal.keep(operation)
+            await self._journal.flush()
+        return drained
+
+    async def _nothing_waits(self, timeout_s: float) -> bool:
         if self.waiting:
             self._drained = asyncio.Event()
             try:
@@ -77,18 +91,29 @@ class Settler:
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or isinstance(error, StorageUnavailable):
             self._refused[operation.hold_id] = operation
+            if self._journal is not None:
+                self._journal.keep(operation)
             self._retry_soon()
+        else:
+            self._answered(operation, future, error)
+        if self._drained is not None and not self.waiting:
+            self._drained.set()
+
+    def _answered(self, operation: Ending, future: asyncio.Future[Any], error: BaseException | None) -> None:
+        if error is None:
+            if isinstance(operation, SettleHold) and self.settled is not None:
+                self.settled(operation, future.result())
         elif isinstance(error, HoldEnded):
             # An earlier try arrived although its answer did not, or the sweeper came first.
             log.info("hold %s had ended before", operation.hold_id)
         elif isinstance(error, UnknownHold):
             log.error("hold %s was never opened; its settlement is dropped", operation.hold_id)
-        elif error is not None:
+        else:
+            # Where it is in the journal it stays there, for the next process to try.
             log.error("hold %s could not be settled: %r", operation.hold_id, error)
-        elif isinstance(operation, SettleHold) and self.settled is not None:
-            self.settled(operation, future.result())
-        if self._drained is not None and not self.waiting:
-            self._drained.set()
+            return
+        if self._journal is not None:
+            self._journal.forget(operation.hold_id)
 
     def _retry_soon(self) -> None:
         if self._retrying is None:

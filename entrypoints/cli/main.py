@@ -22,6 +22,12 @@ app = App(
 app.command("entrypoints.cli.running:serve", help="Serve requests until stopped.", sort_key=1)
 app.command("entrypoints.cli.running:worker", help="Do the background work alone.", sort_key=2)
 app.command("entrypoints.cli.running:migrate", help="Bring the database's schema up to date.", sort_key=3)
+app.command(
+    "entrypoints.cli.moving:migrate_to_postgres",
+    name="migrate-to-postgres",
+    help="Move the embedded database to PostgreSQL.",
+    sort_key=3,
+)
 app.command("entrypoints.cli.doctor:doctor", help="Check every setting, connection and vendor.", sort_key=4)
 app.command("entrypoints.cli.accounts:app", name="accounts", help="Open, list, suspend and restore accounts.")
 app.command("entrypoints.cli.keys:app", name="keys", help="Make, list and revoke API keys.")

@@ -127,6 +127,8 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
     await ledger.open()
     await adapters.shared().open(use_cases.watch_revisions().look)
     await catalog.load()
+    # Before the sweeper, which knows of these holds only what their last heartbeat said.
+    await settler.resume()
     beside = [
         use_cases.heartbeats().run(),
         gateway.streams.run(),
@@ -136,6 +138,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
     ]
     tasks = [asyncio.create_task(work) for work in beside]
     settler.settled = gateway.metrics.settled
+    ledger.committed = gateway.metrics.batch_committed
     watch = gateway.metrics.watch
     watch("streams_open", "Streams to callers that are open.", lambda: gateway.streams.open)
     watch("requests_running", "Requests that hold credit.", lambda: use_cases.heartbeats().running)
@@ -152,6 +155,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         await settler.drain(SETTLE_S)
         await adapters.shared().close()
         await ledger.close()
+        await adapters.journal().close()
         await adapters.vendors().close()
         await adapters.database().close()
 

@@ -48,6 +48,7 @@ def background_jobs(container: Container) -> list[Job]:
         Job("sweep holds", 10.0, 60.0, use_cases.sweep_holds()),
         Job("expire credit", 60.0, 60.0, use_cases.expire_credit()),
         Job("forget outcomes", 600.0, 60.0, use_cases.forget_outcomes()),
+        Job("make partitions", 6 * 3600.0, 300.0, container.adapters.partitions()),
     ]
 
 
