@@ -177,7 +177,7 @@ async def test_five_hundred_at_once_never_spend_more_than_ten_cents(place: Place
 
     balance = await place.balance(key)
     assert statuses.keys() == {200, 402}, statuses
-    # The last one may cost a little more than all that was left: its prompt was estimated, and the house bears the rest.
+    # The last one may cost a little more than all that was left, as its prompt was estimated; the house bears the rest.
     beyond = statuses[200] * cost(1_000, 500) - nanos(balance["charged_usd"])
     assert 0 <= beyond < cost(1_000, 500) // 10
     assert nanos(balance["charged_usd"]) + nanos(balance["spendable_usd"]) == 100_000_000
