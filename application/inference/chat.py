@@ -141,6 +141,8 @@ class RunningStream:
         self._started = self._last_event
         self._given_up = ""
         """Why we hung up on the vendor."""
+        self._overdue = False
+        """It was our deadline that ended it, not the vendor."""
         meter.progress = opened.stream.produced_tokens
         chat.heartbeats.watch(self)
 
@@ -174,7 +176,8 @@ class RunningStream:
         except VendorFault as raised:
             fault = VendorFault(FaultKind.IDLE_TIMEOUT, self._given_up) if self._given_up else raised
             chat.health.failed(self.offer, fault)
-            self.close(Outcome.BROKEN_OFF)
+            # A caller who reads slowly must not reach our deadline to get its answer free.
+            self.close(Outcome.CUT_OFF if self._overdue else Outcome.BROKEN_OFF)
             raise told(fault, self.offer.vendor) from fault
         self.close(Outcome.COMPLETED, stream.finish_reason)
         if self.cost is None and meter.record is not None:
@@ -214,6 +217,7 @@ class RunningStream:
             self._given_up = "it fell silent"
         elif now - self._started > TOTAL_S:
             self._given_up = f"its answer took longer than {TOTAL_S:g} s"
+            self._overdue = True
         if self._given_up:
             self._stream.close()
         self.meter.beat(period_s)
