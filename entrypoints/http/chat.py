@@ -143,12 +143,14 @@ class ChatRoute:
             else:
                 await self._whole(exchange, caller, request, ticket)
         except (DomainError, asyncio.CancelledError):
-            await self._give_back(ticket)
+            if not exchange.charged:
+                await self._give_back(ticket)
             raise
 
     async def _whole(self, exchange: Exchange, caller: Caller, request: ChatRequest, ticket: Ticket | None) -> None:
         done = await self.chat.whole(caller, request, RequestId(exchange.request_id))
         meter = done.meter
+        exchange.charged = bool(done.cost)
         headers = self._headers(exchange, meter)
         headers += (
             (b"x-gatewayz-cost-usd", str(done.cost).encode()),
@@ -182,6 +184,7 @@ class ChatRoute:
                 await self._tell_midway(stream, error, exchange)
             finally:
                 running.close(Outcome.ABORTED)
+                exchange.charged = running.meter.record is not None and bool(running.meter.record.cost)
         except (DomainError, asyncio.CancelledError) as error:
             # A keep-alive has sent the status before anything had begun: only an event can tell the failure now.
             if not stream.started or (isinstance(error, asyncio.CancelledError) and not watch.absorb()):

@@ -40,6 +40,8 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.status = 0
         self.answered_bytes = 0
+        self.charged = False
+        """Something was paid for it, so that it must not run again under its Idempotency-Key."""
         self._receive = receive
 
     def header(self, name: bytes) -> str | None:
