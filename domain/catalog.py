@@ -44,6 +44,7 @@ class Dialect(StrEnum):
     OPENAI_RESPONSES = "openai_responses"
     ANTHROPIC = "anthropic"
     GEMINI = "gemini"
+    BEDROCK_CONVERSE = "bedrock_converse"
 
 
 class AbortPolicy(Struct, frozen=True, kw_only=True):

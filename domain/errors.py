@@ -29,6 +29,12 @@ class InvalidRequest(DomainError):
     code = "invalid_request"
 
 
+class UnsupportedParameter(InvalidRequest):
+    """Something asked for that the chosen model cannot do, and that must not be dropped in silence."""
+
+    code = "unsupported_parameter"
+
+
 class TooLarge(DomainError):
     code = "request_too_large"
 

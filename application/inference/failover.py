@@ -124,6 +124,9 @@ class Failover:
             vendor_model=offer.vendor_model,
             output_limit=meter.output_limit,
             first_byte_s=min(left_s, offer.first_byte_s),
+            id=meter.hold.id,
+            at_s=int(self.clock.now().timestamp()),
+            output_max=offer.output_max,
         )
 
     def _note(self, meter: Meter, offer: Offer, fault: VendorFault, started: float) -> None:

@@ -52,4 +52,10 @@ class ChatCall(Struct, frozen=True, kw_only=True):
     output_limit: int | None = None
     """Set where the limit sent must be lower than what was asked for."""
     first_byte_s: float = 300.0
+    id: str = ""
+    """The request's, for answers to which the vendor gives none."""
+    at_s: int = 0
+    """When it was made ready, in Unix seconds."""
+    output_max: int | None = None
+    """The longest answer that the model can give, for dialects in which a limit must be named."""
     headers: Mapping[str, str] = {}

@@ -40,13 +40,19 @@ class ChatStream(Protocol):
     The attributes are those of everything yielded so far.
     """
 
-    dialect: Dialect
-    started: bool
-    """A first piece of content, reasoning or tool call has been yielded."""
-    usage: Usage | None
-    finish_reason: str | None
-    headers: Mapping[str, str]
+    @property
+    def dialect(self) -> Dialect: ...
+    @property
+    def started(self) -> bool:
+        """A first piece of content, reasoning or tool call has been yielded."""
+        ...
 
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def finish_reason(self) -> str | None: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
     def produced_tokens(self) -> int:

@@ -36,6 +36,22 @@ IN_FLIGHT_MAX: Final = 2_500
 log = structlog.get_logger(__name__)
 
 
+class StreamTelling(Protocol):
+    """What the gateway itself writes into one stream: its cost, and how it ends where the vendor does not say."""
+
+    def passed(self, piece: bytes) -> None:
+        """Note whole events on their way; dialects whose events count or nest need it for what they write later."""
+        ...
+
+    def with_cost(self, piece: bytes, cost: Usd) -> bytes: ...
+    def is_end(self, piece: bytes) -> bool: ...
+    def with_usage_before_end(self, piece: bytes, usage: Usage, cost: Usd) -> bytes | None: ...
+    def error_event(self, body: bytes) -> bytes: ...
+    def length_stop(self, usage: Usage) -> bytes:
+        """The end of a stream that the caller's credit could not carry further."""
+        ...
+
+
 class ChatDialect(Protocol):
     """A language that callers speak on a chat route."""
 
@@ -43,13 +59,7 @@ class ChatDialect(Protocol):
 
     def read_request(self, body: bytes) -> ChatRequest: ...
     def with_cost(self, answer: bytes, cost: Usd) -> bytes: ...
-    def stream_with_cost(self, events: bytes, cost: Usd) -> bytes: ...
-    def is_end(self, piece: bytes) -> bool: ...
-    def with_usage_before_end(
-        self, piece: bytes, model: str, request_id: str, created_s: int, usage: Usage, cost: Usd
-    ) -> bytes | None: ...
-    def error_event(self, body: bytes) -> bytes: ...
-    def length_stop(self, model: str, request_id: str, created_s: int) -> bytes: ...
+    def telling(self, request: ChatRequest, request_id: str, created_s: int) -> StreamTelling: ...
 
 
 class Overloaded(Unavailable):
@@ -80,6 +90,7 @@ class ChatRoute:
     """A refusal in this dialect, with its request's id."""
     answered: Callable[[str, int, Meter | None], None]
     """Counts an answer: the route, its status and its meter."""
+    error_status: Callable[[DomainError], int] = status_of
     in_flight: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,21 +178,22 @@ class ChatRoute:
         self, exchange: Exchange, caller: Caller, request: ChatRequest, watch: Watch, *, keeps: bool = False
     ) -> tuple[EventStream, RunningStream]:
         stream = EventStream(exchange, watch, self.dialect.KEEP_ALIVE, keeps=keeps)
+        telling = self.dialect.telling(request, exchange.request_id, int(self.clock.now().timestamp()))
         stream.headers = [(b"x-request-id", exchange.request_id.encode())]
         self.streams.add(stream)
         try:
             running = await self.chat.stream(caller, request, RequestId(exchange.request_id))
             try:
                 stream.headers = self._headers(exchange, running.meter) + encoded(running.headers.items())
-                await self._pass_on(running, stream, request, exchange)
+                await self._pass_on(running, stream, request, telling)
             except asyncio.CancelledError:
                 if not watch.absorb():
                     raise
                 running.close(Outcome.CUT_OFF if watch.reason else Outcome.ABORTED)
                 if watch.reason == "shutdown":
-                    await self._tell_midway(stream, _stopping(), exchange)
+                    await self._tell_midway(stream, _stopping(), exchange, telling)
             except DomainError as error:
-                await self._tell_midway(stream, error, exchange)
+                await self._tell_midway(stream, error, exchange, telling)
             finally:
                 running.close(Outcome.ABORTED)
                 exchange.charged = running.meter.record is not None and bool(running.meter.record.cost)
@@ -190,7 +202,7 @@ class ChatRoute:
             if not stream.started or (isinstance(error, asyncio.CancelledError) and not watch.absorb()):
                 raise
             told = error if isinstance(error, DomainError) else _stopping()
-            await self._tell_midway(stream, told, exchange)
+            await self._tell_midway(stream, told, exchange, telling)
             raise
         finally:
             self.streams.remove(stream)
@@ -198,48 +210,27 @@ class ChatRoute:
         return stream, running
 
     async def _pass_on(
-        self, running: RunningStream, stream: EventStream, request: ChatRequest, exchange: Exchange
+        self, running: RunningStream, stream: EventStream, request: ChatRequest, telling: StreamTelling
     ) -> None:
-        costed = not request.wants_usage
+        costed, passed = not request.wants_usage, telling.passed
         async for piece in running.pieces():
             if not costed:
-                piece, costed = self._costed(piece, running, request, exchange)
+                piece, costed = _costed(piece, running, telling)
+            passed(piece)
             await stream.write(piece)
         if running.cut_short:
-            await stream.write(self._length_stop(running, request, exchange))
+            await stream.write(_length_stop(running, request, telling))
         await stream.finish()
 
-    def _length_stop(self, running: RunningStream, request: ChatRequest, exchange: Exchange) -> bytes:
-        """The end of a stream that credit could not carry further, with what it cost where that was asked for."""
-        now_s, record = int(self.clock.now().timestamp()), running.meter.record
-        end = self.dialect.length_stop(request.model, exchange.request_id, now_s)
-        if not request.wants_usage or record is None:
-            return end
-        told = self.dialect.with_usage_before_end(
-            end, request.model, exchange.request_id, now_s, record.usage, record.cost
-        )
-        return told or end
-
-    def _costed(
-        self, piece: bytes, running: RunningStream, request: ChatRequest, exchange: Exchange
-    ) -> tuple[bytes, bool]:
-        """The piece with the cost in its usage frame, or with a frame of our own where the vendor sent none."""
-        if running.cost is not None:
-            return self.dialect.stream_with_cost(piece, running.cost), True
-        if not self.dialect.is_end(piece):
-            return piece, False
-        usage = running.produced()
-        cost, now_s = running.meter.cost(usage), int(self.clock.now().timestamp())
-        ended = self.dialect.with_usage_before_end(piece, request.model, exchange.request_id, now_s, usage, cost)
-        return (piece, False) if ended is None else (ended, True)
-
-    async def _tell_midway(self, stream: EventStream, error: DomainError, exchange: Exchange) -> None:
+    async def _tell_midway(
+        self, stream: EventStream, error: DomainError, exchange: Exchange, telling: StreamTelling
+    ) -> None:
         """After the first byte the status has gone; the failure comes as the dialect's own event."""
-        await stream.write(self.dialect.error_event(self.error_body(error, exchange.request_id)))
+        await stream.write(telling.error_event(self.error_body(error, exchange.request_id)))
         await stream.finish()
 
     async def _refuse(self, exchange: Exchange, error: DomainError) -> None:
-        status = status_of(error)
+        status = self.error_status(error)
         headers: Headers = [(b"x-request-id", exchange.request_id.encode()), *error_headers(error)]
         if isinstance(error, RateLimitExceeded):
             headers += _limit_headers(error.requests, error.tokens)
@@ -283,6 +274,26 @@ class ChatRoute:
             await asyncio.shield(self.chat.detached.spawn(self.once.give_back(ticket)))
         except StorageUnavailable:
             log.warning("claim not given back; it ends with its lease")
+
+
+def _length_stop(running: RunningStream, request: ChatRequest, telling: StreamTelling) -> bytes:
+    """The end of a stream that credit could not carry further, with what it cost where that was asked for."""
+    record = running.meter.record
+    end = telling.length_stop(running.produced() if record is None else record.usage)
+    if not request.wants_usage or record is None:
+        return end
+    return telling.with_usage_before_end(end, record.usage, record.cost) or end
+
+
+def _costed(piece: bytes, running: RunningStream, telling: StreamTelling) -> tuple[bytes, bool]:
+    """The piece with the cost in its usage frame, or with a frame of our own where the vendor sent none."""
+    if running.cost is not None:
+        return telling.with_cost(piece, running.cost), True
+    if not telling.is_end(piece):
+        return piece, False
+    usage = running.produced()
+    ended = telling.with_usage_before_end(piece, usage, running.meter.cost(usage))
+    return (piece, False) if ended is None else (ended, True)
 
 
 def _stopping() -> StreamEnded:

@@ -13,12 +13,9 @@ from openai.types.chat import ChatCompletionChunk
 from adapters.dialects.openai_chat.server import (
     DONE,
     KEEP_ALIVE,
-    error_event,
-    length_stop,
     read_request,
-    stream_with_cost,
+    telling,
     with_cost,
-    with_usage_before_end,
 )
 from adapters.transport.sse import events
 from domain.catalog import Capability
@@ -29,6 +26,9 @@ from domain.usage import Usage
 from tests.fakes.upstream import chunks, completion, encode, token_usage
 
 HELLO = [{"role": "user", "content": "Hello"}]
+TELLING = telling(
+    read_request(b'{"model":"acme/one","messages":[{"role":"user","content":"Hello"}]}'), "r1", 1_760_000_000
+)
 
 
 def body(**members: Any) -> bytes:
@@ -211,7 +211,7 @@ def test_a_costed_answer_differs_in_nothing_else(text: str, nanos: int) -> None:
 def test_a_streams_cost_goes_into_its_usage_frame_alone() -> None:
     told = b"".join([*chunks(['"usage":{"a":1}', " b"], usage=token_usage(5, 2), obfuscation=False), DONE])
 
-    costed = stream_with_cost(told, Usd(42))
+    costed = TELLING.with_cost(told, Usd(42))
 
     assert costed.replace(b',"cost":0.000000042', b"", 1) == told
     *_, last, done = [event.data for event in events(costed)]
@@ -223,13 +223,13 @@ def test_a_streams_cost_goes_into_its_usage_frame_alone() -> None:
 def test_events_without_a_usage_object_stay_as_they_are() -> None:
     told = b"".join(chunks(include_usage=False))
 
-    assert stream_with_cost(told, Usd(42)) == told
+    assert TELLING.with_cost(told, Usd(42)) == told
 
 
 def test_our_own_count_comes_before_the_end_of_a_stream_without_usage() -> None:
     *_, finish = chunks(include_usage=False)
 
-    ended = with_usage_before_end(finish + DONE, "acme/one", "r1", 1_760_000_000, Usage(input=7, output=3), Usd(42))
+    ended = TELLING.with_usage_before_end(finish + DONE, Usage(input=7, output=3), Usd(42))
 
     assert ended is not None
     assert ended.startswith(finish)
@@ -242,18 +242,18 @@ def test_our_own_count_comes_before_the_end_of_a_stream_without_usage() -> None:
 
 
 def test_there_is_no_place_for_our_own_count_before_the_end() -> None:
-    assert with_usage_before_end(chunks()[0], "acme/one", "r1", 0, Usage(), Usd(0)) is None
+    assert TELLING.with_usage_before_end(chunks()[0], Usage(), Usd(0)) is None
 
 
 def test_a_stream_that_credit_cannot_carry_further_ends_with_length() -> None:
-    finish, done = events(length_stop("acme/one", "r1", 1_760_000_000))
+    finish, done = events(TELLING.length_stop(Usage()))
 
     assert done.data == b"[DONE]"
     assert ChatCompletionChunk.model_validate_json(finish.data, strict=True).choices[0].finish_reason == "length"
 
 
 def test_an_error_event_is_one_event() -> None:
-    [event] = events(error_event(b'{"error":{"message":"a"}}'))
+    [event] = events(TELLING.error_event(b'{"error":{"message":"a"}}'))
 
     assert json.loads(event.data) == {"error": {"message": "a"}}
 

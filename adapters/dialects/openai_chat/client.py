@@ -13,9 +13,10 @@ from typing import Final
 
 import msgspec
 
+from adapters.dialects.gateway_fields import GATEWAY_FIELDS
 from adapters.dialects.json_members import JsonRefused, Members, edit, members
 from adapters.dialects.openai_chat.errors import read_fault
-from adapters.dialects.openai_chat.server import DONE, GATEWAY_FIELDS
+from adapters.dialects.openai_chat.server import DONE
 from adapters.dialects.openai_chat.wire import Body, Delta, has_content, read_body, read_usage, text_bytes
 from adapters.transport.sse import EventSplitter, EventTooLarge, events
 from domain.catalog import Dialect

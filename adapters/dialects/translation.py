@@ -1,0 +1,177 @@
+"""From the caller's dialect to the vendor's and back, where they differ.
+
+A vendor's adapter only knows its own words ("native").  `TranslatedVendor` stands before it: a request in another
+dialect is read into the canonical `Conversation` and written in the vendor's words; the native adapter then does what
+it always does (output limit, model name, faults, usage), and its answer is read into the canonical `Reply` and written
+in the caller's.  Where the vendor speaks the caller's dialect, nothing is read or written: bytes pass through.
+
+Each dialect is a codec of two halves.  `CallerCodec` reads requests and writes answers (what our callers speak);
+`VendorCodec` writes requests and reads answers (what vendors speak).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.catalog import Dialect
+from domain.inference.chat import ChatCall, ChatRequest
+from domain.inference.conversation import Conversation, Written
+from domain.inference.holds import produced_usage
+from domain.inference.reply import Reply, ReplyEvent
+from domain.ports.vendors import ChatAnswer, ChatStream, ChatVendor
+from domain.usage import Usage
+
+DROPPED_HEADER = "x-gatewayz-dropped-params"
+
+
+class ReplyReader(Protocol):
+    """Reads one stream of a vendor's."""
+
+    def feed(self, events: bytes) -> Sequence[ReplyEvent]:
+        """What some whole events, as the native stream yields them, tell.  Raises VendorFault where unreadable."""
+        ...
+
+    def end(self) -> Sequence[ReplyEvent]:
+        """What was held back until the vendor had finished."""
+        ...
+
+
+class ReplyWriter(Protocol):
+    """Writes one stream for a caller."""
+
+    def write(self, events: Sequence[ReplyEvent], usage: Usage | None) -> bytes:
+        """Whole events in the caller's dialect, or none.  `usage` is what the vendor has told so far."""
+        ...
+
+    def end(self, usage: Usage) -> bytes:
+        """The frames after which nothing comes."""
+        ...
+
+
+class CallerCodec(Protocol):
+    def read_conversation(self, body: bytes) -> Conversation:
+        """Raises InvalidRequest, naming the member that cannot be read."""
+        ...
+
+    def write_reply(self, reply: Reply, usage: Usage, call: ChatCall) -> bytes: ...
+
+    def reply_writer(self, call: ChatCall) -> ReplyWriter: ...
+
+
+class VendorCodec(Protocol):
+    def write_conversation(self, conversation: Conversation, call: ChatCall) -> Written:
+        """The request, streamed if `call.request.streamed`, with `call.vendor_model` as its model.
+
+        Raises UnsupportedParameter for what must not be dropped silently: what would change the answer's meaning.
+        """
+        ...
+
+    def read_reply(self, body: bytes) -> Reply:
+        """Raises VendorFault for what is no answer."""
+        ...
+
+    def reply_reader(self) -> ReplyReader: ...
+
+
+class Wire(Struct, frozen=True):
+    """One language of a vendor's server: who speaks it, and its codec."""
+
+    native: ChatVendor
+    dialect: Dialect
+    codec: VendorCodec
+
+
+class TranslatedVendor:
+    """The port `ChatVendor` for callers of every dialect; the first of `wires` serves those that none speaks."""
+
+    def __init__(self, wires: Sequence[Wire], callers: Mapping[Dialect, CallerCodec]) -> None:
+        self.slug = wires[0].native.slug
+        self._wires = {wire.dialect: wire for wire in wires}
+        self._first = wires[0]
+        self._callers = callers
+
+    async def complete(self, call: ChatCall) -> ChatAnswer:
+        wire = self._wires.get(call.request.dialect)
+        if wire is not None:
+            return await wire.native.complete(call)
+        caller, translated, dropped = self._translated(call)
+        answer = await self._first.native.complete(translated)
+        usage = answer.usage or produced_usage(call.request, answer.produced_tokens)
+        body = caller.write_reply(self._first.codec.read_reply(answer.body), usage, call)
+        return replace(answer, dialect=call.request.dialect, body=body, headers=_with_dropped(answer.headers, dropped))
+
+    async def stream(self, call: ChatCall) -> ChatStream:
+        wire = self._wires.get(call.request.dialect)
+        if wire is not None:
+            return await wire.native.stream(call)
+        caller, translated, dropped = self._translated(call)
+        stream = await self._first.native.stream(translated)
+        return TranslatedStream(
+            stream, self._first.codec.reply_reader(), caller.reply_writer(call), call.request, dropped
+        )
+
+    def _translated(self, call: ChatCall) -> tuple[CallerCodec, ChatCall, Sequence[str]]:
+        request = call.request
+        caller = self._callers[request.dialect]
+        written = self._first.codec.write_conversation(caller.read_conversation(request.body), call)
+        theirs = replace(request, dialect=self._first.dialect, body=written.body, parsed=None, wants_usage=True)
+        return caller, replace(call, request=theirs), written.dropped
+
+
+class TranslatedStream:
+    """The port `ChatStream` over a native one."""
+
+    def __init__(
+        self,
+        native: ChatStream,
+        reader: ReplyReader,
+        writer: ReplyWriter,
+        request: ChatRequest,
+        dropped: Sequence[str],
+    ) -> None:
+        self.dialect = request.dialect
+        self.headers = _with_dropped(native.headers, dropped)
+        self._native = native
+        self._reader = reader
+        self._writer = writer
+        self._request = request
+
+    @property
+    def started(self) -> bool:
+        return self._native.started
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._native.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._native.finish_reason
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        native, reader, writer = self._native, self._reader, self._writer
+        async for piece in native:
+            yield writer.write(reader.feed(piece), native.usage) if piece else piece
+        rest = writer.write(reader.end(), native.usage)
+        yield rest + writer.end(native.usage or produced_usage(self._request, native.produced_tokens()))
+
+    def produced_tokens(self) -> int:
+        return self._native.produced_tokens()
+
+    def produced_at_most(self) -> int:
+        return self._native.produced_at_most()
+
+    def close(self) -> None:
+        self._native.close()
+
+
+def _with_dropped(headers: Mapping[str, str], dropped: Sequence[str]) -> Mapping[str, str]:
+    """What the words of the vendor could not say, beside what the vendor itself does not take."""
+    if not dropped:
+        return headers
+    named = [name for name in headers.get(DROPPED_HEADER, "").split(", ") if name]
+    return {**headers, DROPPED_HEADER: ", ".join(dict.fromkeys((*named, *dropped)))}
