@@ -40,8 +40,8 @@ check: $(VENV)/.dev ## Formatter, linter, types, import contracts, dead code
 bench: $(VENV)/.dev ## Run the benchmarks against their bars
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
-soak: $(VENV)/.dev ## Run for an hour under load
-	@$(BIN)/pytest -m soak $(ARGS)
+soak: $(VENV)/.dev ## A million requests under load, then the reckoning (ARGS="--requests 20000" for fewer)
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 faults: $(VENV)/.dev ## Break processes, connections and disks at length
 	@$(BIN)/pytest -m 'fault or fault_campaign' $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from domain.accounts import Account
-from domain.ids import AccountId
+from domain.ids import AccountId, PlanId
 from domain.keys import ApiKey, Environment
 from domain.limits import LimitSet, Subject, halved, lowest, windows
 
@@ -15,6 +15,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     key: ApiKey
     limited_as: tuple[Subject, ...]
     """The key and the account, with the limits of each."""
+    plan: PlanId | None = None
+    """What the account pays by; None pays what everybody does."""
 
     @property
     def account_id(self) -> AccountId:

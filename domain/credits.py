@@ -57,7 +57,7 @@ class House(StrEnum):
     """What vendors produced that no customer pays for."""
 
 
-class Lot(Struct, frozen=True, kw_only=True):
+class Lot(Struct, frozen=True, kw_only=True, gc=False):
     """Credit given once."""
 
     id: LotId
@@ -82,7 +82,7 @@ def burn_rank(lot: Lot) -> tuple[datetime, bool, datetime, LotId]:
     return lot.expires_at, lot.source is Source.PURCHASE, lot.granted_at, lot.id
 
 
-class Draw(Struct, frozen=True):
+class Draw(Struct, frozen=True, gc=False):
     """A part of one lot."""
 
     lot_id: LotId
@@ -114,7 +114,7 @@ PENDING: Final = frozenset({Kind.HOLD, Kind.EXTEND, Kind.VOID})
 """Kinds that move no posted balance."""
 
 
-class Transfer(Struct, frozen=True, kw_only=True):
+class Transfer(Struct, frozen=True, kw_only=True, gc=False):
     """One immutable movement of `amount` from `debit` to `credit`."""
 
     id: TransferId
@@ -132,7 +132,7 @@ class Transfer(Struct, frozen=True, kw_only=True):
     """The lots that the amount came from, where it came from a customer."""
 
 
-class Hold(Struct, frozen=True, kw_only=True):
+class Hold(Struct, frozen=True, kw_only=True, gc=False):
     """Reserved credit; exactly one of charge and void ends it."""
 
     id: HoldId
@@ -185,7 +185,7 @@ class NotRefundable(Conflict):
     code = "not_refundable"
 
 
-class Reserved(Struct, frozen=True):
+class Reserved(Struct, frozen=True, gc=False):
     """The credit that a hold took."""
 
     account: CreditAccount
@@ -193,7 +193,7 @@ class Reserved(Struct, frozen=True):
     amount: Usd
 
 
-class Charged(Struct, frozen=True):
+class Charged(Struct, frozen=True, gc=False):
     """How a cost was paid: from the hold, then from free credit, then by the house."""
 
     account: CreditAccount
@@ -202,7 +202,7 @@ class Charged(Struct, frozen=True):
     overrun: Usd
 
 
-class CreditAccount(Struct, frozen=True, kw_only=True):
+class CreditAccount(Struct, frozen=True, kw_only=True, gc=False):
     """Every method returns the account as it stands afterwards and changes nothing else."""
 
     id: AccountId

@@ -18,7 +18,7 @@ OUTCOMES_S = 60.0
 OPEN_S = 30.0
 OPEN_S_MAX = 300.0
 PROBE_S = 10.0
-"""Who asked for the pulse may not call after all, so that after so long another may probe."""
+"""A probe may end without a verdict, as when its caller leaves, so that after so long another may probe."""
 REST_S_MAX = 3_600.0
 """However long a vendor wants to be left alone."""
 OPERATORS_REST_S = 60.0
@@ -50,8 +50,12 @@ class Vitals(Struct, frozen=True, kw_only=True):
         return open_ or at < self.rests_until
 
     def half_open(self, at: float) -> bool:
-        """The next request is a probe."""
+        """The next call is a probe."""
         return self.openings > 0 and not self.resting(at)
+
+    def probed(self, at: float) -> bool:
+        """A call is finding out whether it has recovered."""
+        return self.openings > 0 and self.open_until <= at < self.probed_until
 
     def pulse(self, at: float) -> Pulse:
         return Pulse(
@@ -62,7 +66,7 @@ class Vitals(Struct, frozen=True, kw_only=True):
 
 
 def probing(vitals: Vitals, at: float) -> Vitals:
-    """One request was sent to find out; until it is back, or PROBE_S are over, nobody else is."""
+    """One call is made to find out; until it is back, or PROBE_S are over, no other is."""
     return replace(vitals, probed_until=at + PROBE_S)
 
 

@@ -33,7 +33,7 @@ from domain.money import ZERO, Usd, total
 from domain.usage import Generation
 
 
-class KeyCap(Struct, frozen=True, kw_only=True):
+class KeyCap(Struct, frozen=True, kw_only=True, gc=False):
     """A key's own limits, exact because they are counted where its credit is held."""
 
     key_id: KeyId
@@ -43,7 +43,7 @@ class KeyCap(Struct, frozen=True, kw_only=True):
     """Start of the budget's current period; spending before it no longer counts."""
 
 
-class KeyMeter(Struct, frozen=True, kw_only=True):
+class KeyMeter(Struct, frozen=True, kw_only=True, gc=False):
     """What a capped key has used."""
 
     key_id: KeyId
@@ -69,7 +69,7 @@ class KeyBudgetExceeded(PaymentRequired):
         self.left = max(ZERO, budget - spent - held)
 
 
-class OpenHold(Struct, frozen=True, kw_only=True):
+class OpenHold(Struct, frozen=True, kw_only=True, gc=False):
     """Reserve `wanted`, or what there is of it, but never less than `least`.
 
     Raises InsufficientCredits, KeyBudgetExceeded, KeyRequestsUsedUp, AlreadyBooked, InvalidRequest.
@@ -85,7 +85,7 @@ class OpenHold(Struct, frozen=True, kw_only=True):
     cap: KeyCap | None = None
 
 
-class ExtendHold(Struct, frozen=True, kw_only=True):
+class ExtendHold(Struct, frozen=True, kw_only=True, gc=False):
     """Add `amount` to an open hold, all of it or nothing; `number` grows with each extension of the hold.
 
     Raises InsufficientCredits, HoldEnded, UnknownHold, AlreadyBooked.
@@ -100,7 +100,7 @@ class ExtendHold(Struct, frozen=True, kw_only=True):
     """The key's budget, which an extension must fit into as the hold did."""
 
 
-class RenewHold(Struct, frozen=True, kw_only=True):
+class RenewHold(Struct, frozen=True, kw_only=True, gc=False):
     """Heartbeat: the lease, and what has been produced so far.  Raises HoldEnded, UnknownHold."""
 
     account_id: AccountId
@@ -110,7 +110,7 @@ class RenewHold(Struct, frozen=True, kw_only=True):
     record: Generation
 
 
-class SettleHold(Struct, frozen=True, kw_only=True):
+class SettleHold(Struct, frozen=True, kw_only=True, gc=False):
     """End a hold with `record.cost` charged (zero voids it) and `record` kept.  Raises HoldEnded, UnknownHold.
 
     `record.loss` is booked as the house's vendor loss.
@@ -122,7 +122,7 @@ class SettleHold(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class ReleaseHold(Struct, frozen=True, kw_only=True):
+class ReleaseHold(Struct, frozen=True, kw_only=True, gc=False):
     """End a hold that led to nothing, with no record kept.  Raises HoldEnded, UnknownHold."""
 
     account_id: AccountId
@@ -130,7 +130,7 @@ class ReleaseHold(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class GrantCredit(Struct, frozen=True, kw_only=True):
+class GrantCredit(Struct, frozen=True, kw_only=True, gc=False):
     """Give a lot.  The lot's id is derived from its cause; repeating it raises AlreadyBooked."""
 
     account_id: AccountId
@@ -138,7 +138,7 @@ class GrantCredit(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class WithdrawCredit(Struct, frozen=True, kw_only=True):
+class WithdrawCredit(Struct, frozen=True, kw_only=True, gc=False):
     """Take spendable credit away.  Raises InsufficientCredits, AlreadyBooked."""
 
     account_id: AccountId
@@ -148,7 +148,7 @@ class WithdrawCredit(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class RefundLot(Struct, frozen=True, kw_only=True):
+class RefundLot(Struct, frozen=True, kw_only=True, gc=False):
     """Give the money of unused purchased credit back.  Raises NotRefundable, UnknownLot, AlreadyBooked."""
 
     account_id: AccountId
@@ -159,7 +159,7 @@ class RefundLot(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class ExpireLots(Struct, frozen=True, kw_only=True):
+class ExpireLots(Struct, frozen=True, kw_only=True, gc=False):
     """Take away free credit past its date."""
 
     account_id: AccountId
@@ -171,24 +171,24 @@ Operation = (
 )
 
 
-class HoldOpened(Struct, frozen=True, kw_only=True):
+class HoldOpened(Struct, frozen=True, kw_only=True, gc=False):
     hold: Hold
     spendable: Usd
     """What is left beside the hold."""
 
 
-class HoldExtended(Struct, frozen=True, kw_only=True):
+class HoldExtended(Struct, frozen=True, kw_only=True, gc=False):
     hold: Hold
     spendable: Usd
 
 
-class HoldSettled(Struct, frozen=True, kw_only=True):
+class HoldSettled(Struct, frozen=True, kw_only=True, gc=False):
     charged: Usd
     overrun: Usd
     spendable: Usd
 
 
-class Booked(Struct, frozen=True, kw_only=True):
+class Booked(Struct, frozen=True, kw_only=True, gc=False):
     """The account after any other operation, and the amount that moved."""
 
     amount: Usd

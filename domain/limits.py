@@ -80,7 +80,7 @@ class Subject(Struct, frozen=True):
         return self.id.partition(":")[0]
 
 
-class Headroom(Struct, frozen=True):
+class Headroom(Struct, frozen=True, gc=False):
     """The state of the tightest window of one sort, for the headers."""
 
     limit: int
@@ -93,7 +93,7 @@ NO_WINDOW = Headroom(0, 0, 0.0)
 """There is no window of this sort."""
 
 
-class Admitted(Struct, frozen=True, kw_only=True):
+class Admitted(Struct, frozen=True, kw_only=True, gc=False):
     lease: str
     """Given back when the request ends."""
     requests: Headroom

@@ -7,7 +7,7 @@ column holds 9.2 billion dollars of nanos.  No float enters or leaves this modul
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from msgspec import Struct
 
@@ -17,7 +17,7 @@ NANOS_MAX = 2**63 - 1
 """What a BIGINT column holds; an amount beyond it is refused where it is parsed."""
 
 
-class Usd(Struct, frozen=True, order=True):
+class Usd(Struct, frozen=True, order=True, gc=False):
     """An exact amount.  Multiplying money by money is meaningless, so it is absent."""
 
     nanos: int
@@ -30,7 +30,7 @@ class Usd(Struct, frozen=True, order=True):
         """
         try:
             nanos = Decimal(text.strip()) * NANOS_PER_USD
-        except InvalidOperation:
+        except ArithmeticError:
             raise ValueError(f"{text!r} is not an amount in USD; write it like 12.50") from None
         if not nanos.is_finite() or abs(nanos) > NANOS_MAX:
             raise ValueError(f"{text!r} USD is beyond what an account can hold")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from msgspec import Struct
 
 from domain.errors import NotFound
 from domain.ids import ModelId, PriceId, VendorSlug
-from domain.money import NANOS_PER_USD, Usd
+from domain.money import NANOS_MAX, NANOS_PER_USD, Usd
 from domain.usage import Usage
 
 UNITS_PER_RATE = 1_000_000
@@ -47,9 +48,13 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     image_in: int | None = None
     image_out: int | None = None
     images: int = 0
+    """Of a million pictures; `Price.image_rates` may name others for some sizes and qualities."""
     seconds: int = 0
+    """Of sound that is transcribed or spoken."""
     characters: int = 0
+    """Of text that is spoken."""
     searches: int = 0
+    """Web searches, and documents searched by a reranker in the vendor's own units."""
     requests: int = 0
 
     @property
@@ -60,13 +65,17 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def implausible(self) -> str | None:
         """The first class whose rate cannot be meant; None where all can."""
         for name in self.__struct_fields__:
-            most = UNIT_RATE_MAX if name in _BY_THE_PIECE else RATE_MAX
+            most = UNIT_RATE_MAX if name in BY_THE_PIECE else RATE_MAX
             if not 0 <= (getattr(self, name) or 0) <= most:
                 return name
         return None
 
 
-_BY_THE_PIECE = frozenset({"images", "seconds", "characters", "searches", "requests"})
+_PIECES = ("images", "seconds", "characters", "searches", "requests")
+BY_THE_PIECE = frozenset(_PIECES)
+"""The classes that are no tokens."""
+EACH = BY_THE_PIECE - {"characters"}
+"""The classes whose price people tell for one, not for a million."""
 
 
 class Tier(Struct, frozen=True, gc=False):
@@ -74,6 +83,13 @@ class Tier(Struct, frozen=True, gc=False):
 
     over_input_tokens: int
     rates: Rates
+
+
+class ImageRate(Struct, frozen=True, gc=False):
+    """Nano-dollars for a million pictures of this `Usage.image_variant`."""
+
+    variant: str
+    rate: int
 
 
 class PriceSource(StrEnum):
@@ -99,6 +115,8 @@ class Price(Struct, frozen=True, kw_only=True, gc=False):
     tiers: tuple[Tier, ...] = ()
     free: bool = False
     author: str = ""
+    image_rates: tuple[ImageRate, ...] = ()
+    """Instead of `images`: pictures of one model differ in price by size and quality."""
 
     def rates_for(self, input_tokens: int) -> Rates:
         """The rates of the highest tier that the prompt exceeds, for all of its tokens."""
@@ -110,8 +128,7 @@ class Price(Struct, frozen=True, kw_only=True, gc=False):
 
     def cost(self, usage: Usage, markup_ppm: int = MARKUP_ONE_PPM) -> Usd:
         """What `usage` costs, rounded up once."""
-        rates = self.rates_for(usage.input_tokens) if self.tiers else self.rates
-        exact = _exact(rates, usage) * markup_ppm
+        exact = self._exact(usage) * markup_ppm
         return Usd(-(-exact // (UNITS_PER_RATE * MARKUP_ONE_PPM)))
 
     def output_affordable(self, credit: Usd, spent: Usage, markup_ppm: int = MARKUP_ONE_PPM) -> int | None:
@@ -123,8 +140,48 @@ class Price(Struct, frozen=True, kw_only=True, gc=False):
         rate = max(rates.output, rates.reasoning or 0) * markup_ppm
         if rate == 0:
             return None
-        left = credit.nanos * UNITS_PER_RATE * MARKUP_ONE_PPM - _exact(rates, spent) * markup_ppm
+        left = credit.nanos * UNITS_PER_RATE * MARKUP_ONE_PPM - self._exact(spent) * markup_ppm
         return max(0, left // rate)
+
+    def _exact(self, usage: Usage) -> int:
+        """The sum in nano-dollars times UNITS_PER_RATE, before any rounding."""
+        rates = self.rates_for(usage.input_tokens) if self.tiers else self.rates
+        sum_ = _sum(rates, usage)
+        if usage.images and self.image_rates:
+            own = (each.rate for each in self.image_rates if each.variant == usage.image_variant)
+            sum_ += usage.images * (next(own, rates.images) - rates.images)
+        return sum_
+
+
+class Doubt(Struct, frozen=True, gc=False):
+    """Why an offer does not cost what its vendor's list says."""
+
+    reason: str
+    listed: Price | None = None
+    """What the list says; None where that cannot even be read as a price."""
+
+
+class RatesDiffer(Struct, frozen=True):
+    """A class whose rate is far from what others ask for it."""
+
+    name: str
+    rate: int
+    usual: int
+
+
+def far_rates(rates: Rates, others: Sequence[Rates]) -> RatesDiffer | None:
+    """The first class that is more than three times away from the median of the others; None where none is.
+
+    Input and output are compared wherever others ask for them, what is sold by the piece only where `rates` does too.
+    """
+    for name in ("input", "output", *_PIECES):
+        rate = getattr(rates, name)
+        if name in BY_THE_PIECE and not rate:
+            continue
+        usual = far_from_others(rate, [getattr(each, name) for each in others])
+        if usual is not None:
+            return RatesDiffer(name, rate, usual)
+    return None
 
 
 def far_from_others(rate: int, others: Sequence[int]) -> int | None:
@@ -135,6 +192,27 @@ def far_from_others(rate: int, others: Sequence[int]) -> int | None:
     # Of an even number the lower middle one: a whole number that somebody really asks.
     median = known[(len(known) - 1) // 2]
     return median if rate > FAR_FACTOR * median or FAR_FACTOR * rate < median else None
+
+
+def parse_rate(text: str, name: str) -> int:
+    """A rate as operators write it, in nano-dollars per million: USD each for pictures, seconds, searches and requests,
+    USD per million for all else.  Raises ValueError, also for what is finer than the unit.
+    """
+    scale = NANOS_PER_USD * (UNITS_PER_RATE if name in EACH else 1)
+    try:
+        nanos = Decimal(text.strip()) * scale
+    except ArithmeticError:
+        raise ValueError(f"{text[:40]!r} is not an amount in USD; write it like 12.50") from None
+    if not nanos.is_finite() or abs(nanos) > NANOS_MAX:
+        raise ValueError(f"{text[:40]!r} USD is beyond any price")
+    if nanos != nanos.to_integral_value():
+        raise ValueError(f"{text[:40]!r} USD is finer than a price can be")
+    return int(nanos)
+
+
+def shown_rate(rate: int, name: str) -> str:
+    """The opposite of `parse_rate`: the exact decimal."""
+    return usd_per_unit(rate) if name in EACH else str(Usd(rate))
 
 
 def usd_per_unit(rate: int, markup_ppm: int = MARKUP_ONE_PPM) -> str:
@@ -148,8 +226,7 @@ def _or(rate: int | None, fallback: int) -> int:
     return fallback if rate is None else rate
 
 
-def _exact(rates: Rates, usage: Usage) -> int:
-    """The sum in nano-dollars times UNITS_PER_RATE, before any rounding."""
+def _sum(rates: Rates, usage: Usage) -> int:
     sum_ = usage.input * rates.input + usage.output * rates.output + usage.requests * rates.requests
     if usage.cache_read:
         sum_ += usage.cache_read * _or(rates.cache_read, rates.input)

@@ -15,7 +15,7 @@ from domain.ids import AccountId, KeyId, ModelId, PriceId, RequestId, VendorSlug
 from domain.money import ZERO, Usd
 
 
-class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Counts of billable units; tokens unless the name says otherwise."""
 
     input: int = 0
@@ -34,6 +34,8 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     image_in: int = 0
     image_out: int = 0
     images: int = 0
+    image_variant: str = ""
+    """What the pictures were, in the words of the price, such as "1024x1536:high"; one request makes one kind."""
     seconds: int = 0
     characters: int = 0
     searches: int = 0
@@ -69,7 +71,7 @@ class Outcome(StrEnum):
     """The serving process died; charged to the last watermark by the sweeper."""
 
 
-class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One try at one vendor."""
 
     vendor: VendorSlug
@@ -79,7 +81,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: int = 0
 
 
-class Generation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Generation(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The record of one request that could cost money; written in the transaction that charges it.
 
     It holds no prompt and no answer.  Price version, usage and markup are enough to re-rate the charge exactly.
@@ -102,9 +104,13 @@ class Generation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost: Usd = ZERO
     loss: Usd = ZERO
     """What the vendor produced but the customer does not pay for."""
+    vendor_cost: Usd | None = None
+    """What the vendor says that it bills us, where it says so; never what the customer is charged by."""
     outcome: Outcome = Outcome.COMPLETED
     finish_reason: str | None = None
     abort_policy: str | None = None
     attempts: tuple[Attempt, ...] = ()
     first_token_ms: int | None = None
     duration_ms: int = 0
+    app: str = ""
+    """What the caller's program says that it is called; nothing else is kept of the headers that say so."""

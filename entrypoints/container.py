@@ -5,6 +5,8 @@ Nothing here does I/O when it is built; `entrypoints/http/app.py` and the comman
 
 from __future__ import annotations
 
+import hmac
+import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,9 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
+from msgspec.structs import replace
 
 from adapters.catalog.live import LiveCatalog
+from adapters.dialects.anthropic import server as anthropic
+from adapters.dialects.callers import CALLERS
 from adapters.dialects.openai_chat import server as openai_chat
+from adapters.dialects.openai_chat.codec import OpenAIChatCodec
+from adapters.dialects.openai_responses import server as openai_responses
+from adapters.dialects.openai_tasks.register import TASKS
+from adapters.dialects.translation import TranslatedVendor, Wire
+from adapters.memory.affinity import MemoryAffinity
 from adapters.memory.health import MemoryHealthBoard
 from adapters.memory.limiter import MemoryLimiter
 from adapters.sql.accounts import SqlAccounts
@@ -24,51 +34,76 @@ from adapters.sql.database import Database
 from adapters.sql.idempotency import SqlIdempotency
 from adapters.sql.keys import SqlKeys
 from adapters.sql.leases import SqlLeases
+from adapters.sql.ledger.charges import SqlCharges
 from adapters.sql.ledger.group_commit import SqlLedger
+from adapters.sql.markups import SqlMarkups
+from adapters.sql.overrides import SqlOverrides
 from adapters.sql.partitions import MonthlyPartitions
+from adapters.sql.popularity import SqlPopularity
 from adapters.sql.prices import SqlPrices
+from adapters.sql.retention import Retention
 from adapters.sql.revisions import SqlRevisions
 from adapters.system.clock import SystemClock
 from adapters.system.ids import TimeOrderedIds
 from adapters.system.journal import FileJournal
 from adapters.transport.http import VendorHttp
+from adapters.vendors.anthropic import AnthropicSpeaking, AnthropicVendor
+from adapters.vendors.key_pool import pooled, pooled_endpoint, split_keys
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
-from adapters.vendors.register import OPENAI_COMPATIBLE
+from adapters.vendors.register import ANTHROPIC_SPEAKING, OPENAI_COMPATIBLE
 from adapters.vendors.sandbox import SandboxVendor
 from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
 from application.bootstrap import PLAY_CREDIT, Bootstrap
-from application.catalog import ListModels, RefreshCatalog, SetPrice
+from application.catalog import ListModels, RefreshCatalog
 from application.credits import AdjustCredit, GrantCredit, ListTransactions, ShowBalance
 from application.generations import ShowGeneration
 from application.inference.admission import Admission
+from application.inference.caching import PromptCaches
 from application.inference.chat import TOTAL_S, CompleteChat, DetachedWork
+from application.inference.counting import CountTokens
+from application.inference.explain import Explain
 from application.inference.failover import Failover, RetryBudget
 from application.inference.heartbeats import Heartbeats
 from application.inference.once import OncePerKey
 from application.inference.outputs import UsualOutputs
 from application.inference.settlement import Settler
 from application.keys import Authenticate, ChangeKey, IssueKey, ListKeys, RevokeKey
+from application.offers import ShowOffers
+from application.prices import ConfirmPrice, ListMarkups, PriceHistory, RemoveMarkup, SetMarkup, SetPrice
+from application.rankings import CountUsage, Rankings
+from application.rerating import RerateMonth
 from application.revisions import WatchRevisions
 from application.settlements import ShowSettlements
+from application.shelf import ShowModels
 from application.sweeping import ExpireCredit, ForgetOutcomes, SweepHolds
+from application.vendors import OverrideCatalog, ShowVendors
+from domain.catalog import Dialect, Offer, Traits
 from domain.ids import VendorSlug
+from domain.inference.faults import VendorFault
 from domain.inference.holds import HoldPolicy
 from domain.keys import KeyRing
 from domain.money import ZERO, Usd
+from domain.ports.affinity import Affinity
 from domain.ports.catalog import HealthBoard
 from domain.ports.clock import Clock
 from domain.ports.limiter import Limiter
-from domain.ports.vendors import ChatVendor, ModelLister
-from entrypoints.settings import Environment, Settings
+from domain.ports.vendors import ChatVendor, ModelLister, TokenCounter
+from domain.routing import Draw
+from entrypoints.settings import NO_KEY, Environment, FirstTry, Settings
+from entrypoints.settings import Wire as ServerWire
 
 if TYPE_CHECKING:
     from adapters.redis.client import RedisClient
+
+log = logging.getLogger(__name__)
 
 CLAIM_LEASE = timedelta(seconds=TOTAL_S + 300)
 """A claim of an idempotency key outlives the longest request, so that no second one can take it over meanwhile."""
 JOURNAL = Path("var/journal")
 """In the working directory: settlements that wait for the database."""
-VENDOR_NAMES: Mapping[str, tuple[str, ...]] = {vendor.slug: () for vendor in OPENAI_COMPATIBLE}
+VENDOR_NAMES: Mapping[str, tuple[str, ...]] = {
+    vendor.slug: vendor.key_names if vendor.needs_key else (*vendor.key_names, NO_KEY) for vendor in OPENAI_COMPATIBLE
+} | {vendor.slug: () for vendor in ANTHROPIC_SPEAKING}
 """The register's slugs, for the settings; each with further names of its key."""
 
 
@@ -76,33 +111,68 @@ class Vendors:
     """The vendors that this gateway has access to, and the sessions that reach them."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self.chat: dict[VendorSlug, ChatVendor] = {SandboxVendor.slug: SandboxVendor(clock)}
+        sandbox = Wire(SandboxVendor(clock), Dialect.OPENAI_CHAT, OpenAIChatCodec())
+        self.chat: dict[VendorSlug, ChatVendor] = {SandboxVendor.slug: TranslatedVendor((sandbox,), CALLERS)}
         self.listers: list[ModelLister] = []
         self.declared: dict[VendorSlug, tuple[str, ...]] = {}
         """Models that the operator named, of vendors whose own list cannot be asked for."""
+        self.counters: dict[VendorSlug, TokenCounter] = {}
+        """Those that count a prompt's tokens."""
         self._sessions: list[VendorHttp] = []
+        self._clock = clock
+        self.traits: dict[VendorSlug, Traits] = {}
+        for speaking in ANTHROPIC_SPEAKING:
+            if access := settings.vendors.get(speaking.slug):
+                self._add_anthropic(settings, speaking, access.base_url or speaking.base_url, access.api_key.text)
         for vendor in OPENAI_COMPATIBLE:
             if access := settings.vendors.get(vendor.slug):
                 base_url = access.base_url or vendor.base_url
                 self._add(settings, vendor, base_url, access.api_key.text)
         for further in settings.further_vendors:
-            # Servers that people run themselves know the older name of the output limit, and many know no other.
-            vendor = OpenAICompatible(slug=further.slug, base_url=further.base_url, output_limit_field="max_tokens")
-            key = further.api_key.text if further.api_key else ""
-            self._add(settings, vendor, further.base_url, key)
             if further.models:
                 self.declared[VendorSlug(further.slug)] = further.models
+            key = further.api_key.text if further.api_key else ""
+            if further.wire is ServerWire.ANTHROPIC:
+                speaking = AnthropicSpeaking(slug=further.slug, base_url=further.base_url, bearer=True)
+                self._add_anthropic(settings, speaking, further.base_url, key)
+                continue
+            # Servers that people run themselves know the older name of the output limit, and many know no other.
+            vendor = OpenAICompatible(
+                slug=further.slug,
+                base_url=further.base_url,
+                output_limit_field="max_tokens",
+                endpoints=frozenset(TASKS),
+            )
+            self._add(settings, vendor, further.base_url, key)
 
     async def close(self) -> None:
         for session in self._sessions:
             await session.close()
 
     def _add(self, settings: Settings, vendor: OpenAICompatible, base_url: str, api_key: str) -> None:
-        http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=(api_key,))
+        keys = split_keys(api_key)
+        http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=keys)
         slug = VendorSlug(vendor.slug)
-        adapter = OpenAICompatibleVendor(vendor, base_url, api_key, http)
-        self.chat[slug] = adapter
-        self.listers.append(adapter)
+        by_key = {key: OpenAICompatibleVendor(vendor, base_url, key, http) for key in keys}
+        native = pooled(by_key, self._clock)
+        endpoints = {key: by_key[key].endpoints for key in keys}
+        further = {
+            dialect: pooled_endpoint(native, {key: endpoints[key][dialect] for key in keys})
+            for dialect in vendor.endpoints
+        }
+        self.chat[slug] = TranslatedVendor((replace(by_key[keys[0]].wire, native=native),), CALLERS, further)
+        self.listers.append(native)
+        self.traits[slug] = vendor.traits
+        self._sessions.append(http)
+
+    def _add_anthropic(self, settings: Settings, vendor: AnthropicSpeaking, base_url: str, api_key: str) -> None:
+        keys = split_keys(api_key)
+        http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=keys)
+        by_key = {key: AnthropicVendor(vendor, base_url, key, http) for key in keys}
+        adapter, native = by_key[keys[0]], pooled(by_key, self._clock)
+        self.chat[adapter.slug] = TranslatedVendor((replace(adapter.wire, native=native),), CALLERS)
+        self.counters[adapter.slug] = adapter
+        self.listers.append(native)
         self._sessions.append(http)
 
 
@@ -114,9 +184,11 @@ class Shared:
         self._opened = False
         self.limiter: Limiter = MemoryLimiter(clock)
         self.health: HealthBoard = MemoryHealthBoard(clock)
+        self.affinity: Affinity = MemoryAffinity(clock)
         if settings.storage.redis_url is None:
             return
         # Imported here, because the embedded default starts faster without it.
+        from adapters.redis.affinity import RedisAffinity
         from adapters.redis.channels import Channels
         from adapters.redis.client import RedisClient
         from adapters.redis.health import RedisHealthBoard
@@ -128,7 +200,8 @@ class Shared:
         self._limiter = RedisLimiter(self._client, clock, processes_least=settings.server.workers)
         self._health = RedisHealthBoard(self._client, self._channels, clock)
         self._hints = RevisionHints(self._channels)
-        self.limiter, self.health = self._limiter, self._health
+        self._affinity = RedisAffinity(self._client, clock)
+        self.limiter, self.health, self.affinity = self._limiter, self._health, self._affinity
 
     async def open(self, look: Callable[[], Awaitable[None]]) -> None:
         """Never fails: without Redis this process decides by its own share until Redis is there.
@@ -147,6 +220,7 @@ class Shared:
         if self._client is not None:
             await self._limiter.close()
             await self._health.close()
+            await self._affinity.close()
             await self._hints.close()
             await self._channels.close()
             await self._client.close()
@@ -165,6 +239,10 @@ def _keys_changed(authenticate: Authenticate, shared: Shared) -> Callable[[], No
     return changed
 
 
+def _catalog_changed(shared: Shared) -> Callable[[], None]:
+    return lambda: shared.changed("catalog")
+
+
 def _ring(settings: Settings) -> KeyRing:
     return settings.peppers.ring()
 
@@ -177,6 +255,21 @@ def _play_credit(settings: Settings) -> Usd:
 
 def _policy(settings: Settings) -> HoldPolicy:
     return HoldPolicy(settings.inference.hold_policy)
+
+
+def _draw(settings: Settings) -> Draw | None:
+    return random.randrange if settings.inference.first_try is FirstTry.DRAWN else None
+
+
+def _conversation_key(settings: Settings) -> bytes:
+    """Of this purpose alone, so that what is stored of conversations opens nothing else."""
+    newest = next(iter(settings.peppers.by_id.values()), b"")
+    return hmac.digest(newest, b"gatewayz:conversations", "sha256")
+
+
+def _vendor_needs_care(offer: Offer, fault: VendorFault) -> None:
+    """Callers never hear of it: what failed is our account at the vendor, not theirs."""
+    log.error("our account at the vendor %s needs care: %s (%s)", offer.vendor, fault.kind, fault.status)
 
 
 def _seconds(seconds: float) -> timedelta:
@@ -205,23 +298,39 @@ class Adapters(containers.DeclarativeContainer):
     accounts = providers.Singleton(SqlAccounts, database)
     keys = providers.Singleton(SqlKeys, database)
     prices = providers.Singleton(SqlPrices, database)
+    markups = providers.Singleton(SqlMarkups, database)
+    charges = providers.Singleton(SqlCharges, database)
     catalog_entries = providers.Singleton(SqlCatalogEntries, database)
+    catalog_overrides = providers.Singleton(SqlOverrides, database)
+    popularity = providers.Singleton(SqlPopularity, database)
     revisions = providers.Singleton(SqlRevisions, database)
     idempotency = providers.Singleton(SqlIdempotency, database)
     leases = providers.Singleton(SqlLeases, database)
     partitions = providers.Factory(MonthlyPartitions, database, clock)
+    retention = providers.Factory(
+        Retention,
+        database,
+        partitions,
+        clock,
+        ended_hold_days=settings.provided.retention.ended_hold_days,
+        generation_months=settings.provided.retention.generation_months,
+    )
     shared = providers.Singleton(Shared, settings, clock)
     limiter = shared.provided.limiter
     health = shared.provided.health
+    affinity = shared.provided.affinity
     vendors = providers.Singleton(Vendors, settings, clock)
     catalog = providers.Singleton(
         LiveCatalog,
         listers=vendors.provided.listers,
         entries=catalog_entries,
+        overrides=catalog_overrides,
         prices=prices,
         clock=clock,
         versions=prices,
+        markups=markups,
         declared=vendors.provided.declared,
+        traits=vendors.provided.traits,
         markup_ppm=settings.provided.inference.markup_ppm,
     )
 
@@ -238,6 +347,9 @@ class UseCases(containers.DeclarativeContainer):
     outputs = providers.Singleton(UsualOutputs)
     heartbeats = providers.Singleton(Heartbeats, settings.provided.inference.heartbeat_s)
     detached = providers.Singleton(DetachedWork)
+    caches = providers.Singleton(
+        PromptCaches, affinity=adapters.affinity, key=providers.Callable(_conversation_key, settings)
+    )
     admission = providers.Singleton(
         Admission,
         catalog=adapters.catalog,
@@ -249,7 +361,10 @@ class UseCases(containers.DeclarativeContainer):
         clock=adapters.clock,
         policy=providers.Callable(_policy, settings),
         lease=settings.provided.inference.hold_lease,
+        draw=providers.Callable(_draw, settings),
+        caches=caches,
     )
+    explain = providers.Singleton(Explain, admission)
     failover = providers.Singleton(
         Failover,
         vendors=adapters.vendors.provided.chat,
@@ -258,6 +373,8 @@ class UseCases(containers.DeclarativeContainer):
         first_byte_s=settings.provided.inference.first_byte_s,
         jitter=providers.Object(random.random),
         budget=providers.Singleton(RetryBudget, adapters.clock),
+        alert=providers.Object(_vendor_needs_care),
+        caches=caches,
     )
     complete_chat = providers.Singleton(
         CompleteChat,
@@ -269,6 +386,7 @@ class UseCases(containers.DeclarativeContainer):
         idle=providers.Callable(_seconds, settings.provided.inference.idle_s),
         detached=detached,
     )
+    count_tokens = providers.Singleton(CountTokens, admission=admission, counters=adapters.vendors.provided.counters)
     once_per_key = providers.Singleton(
         OncePerKey,
         store=adapters.idempotency,
@@ -337,10 +455,34 @@ class UseCases(containers.DeclarativeContainer):
     show_generation = providers.Factory(ShowGeneration, ledger=adapters.ledger)
     show_settlements = providers.Factory(ShowSettlements, ledger=adapters.ledger, clock=adapters.clock)
     list_models = providers.Singleton(ListModels, catalog=adapters.catalog)
+    show_models = providers.Singleton(ShowModels, catalog=adapters.catalog)
+    show_offers = providers.Singleton(ShowOffers, catalog=adapters.catalog, health=adapters.health)
     set_price = providers.Factory(
         SetPrice, prices=adapters.prices, catalog=adapters.catalog, clock=adapters.clock, ids=adapters.ids
     )
+    confirm_price = providers.Factory(
+        ConfirmPrice, prices=adapters.prices, catalog=adapters.catalog, clock=adapters.clock, ids=adapters.ids
+    )
+    price_history = providers.Factory(PriceHistory, prices=adapters.prices, catalog=adapters.catalog)
+    rerate_month = providers.Factory(RerateMonth, charges=adapters.charges, prices=adapters.prices)
+    list_markups = providers.Factory(ListMarkups, markups=adapters.markups)
+    set_markup = providers.Factory(SetMarkup, markups=adapters.markups, catalog=adapters.catalog, clock=adapters.clock)
+    remove_markup = providers.Factory(RemoveMarkup, markups=adapters.markups)
     refresh_catalog = providers.Factory(RefreshCatalog, catalog=adapters.catalog)
+    catalog_changed = providers.Singleton(_catalog_changed, adapters.shared)
+    override_catalog = providers.Factory(
+        OverrideCatalog,
+        overrides=adapters.catalog_overrides,
+        catalog=adapters.catalog,
+        board=adapters.catalog,
+        clock=adapters.clock,
+        changed=catalog_changed,
+    )
+    show_vendors = providers.Singleton(
+        ShowVendors, board=adapters.catalog, health=adapters.health, clock=adapters.clock
+    )
+    rankings = providers.Singleton(Rankings, counts=adapters.popularity, clock=adapters.clock)
+    count_usage = providers.Factory(CountUsage, counts=adapters.popularity, clock=adapters.clock)
 
     sweep_holds = providers.Factory(SweepHolds, ledger=adapters.ledger, clock=adapters.clock)
     expire_credit = providers.Factory(ExpireCredit, ledger=adapters.ledger, clock=adapters.clock)
@@ -357,3 +499,6 @@ class Container(containers.DeclarativeContainer):
     adapters = providers.Container(Adapters, settings=settings)
     use_cases = providers.Container(UseCases, settings=settings, adapters=adapters)
     openai_chat = providers.Object(openai_chat)
+    openai_responses = providers.Object(openai_responses)
+    tasks = providers.Object(TASKS)
+    anthropic = providers.Object(anthropic)

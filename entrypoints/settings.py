@@ -59,10 +59,13 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "GATEWAYZ_FIRST_BYTE_SECONDS": "300",
         "GATEWAYZ_IDLE_SECONDS": "300",
         "GATEWAYZ_HOLD_POLICY": "estimate",
+        "GATEWAYZ_FIRST_TRY": "drawn",
         "GATEWAYZ_HOLD_LEASE_SECONDS": "900",
         "GATEWAYZ_HEARTBEAT_SECONDS": "5",
         "GATEWAYZ_IDEMPOTENCY_HOURS": "24",
         "GATEWAYZ_MARKUP": "1.00",
+        "GATEWAYZ_KEEP_GENERATIONS_MONTHS": "0",
+        "GATEWAYZ_KEEP_HOLDS_DAYS": "30",
         "GATEWAYZ_LIMIT_REQUESTS_PER_MINUTE": "250",
         "GATEWAYZ_LIMIT_REQUESTS_PER_HOUR": "5000",
         "GATEWAYZ_LIMIT_REQUESTS_PER_DAY": "50000",
@@ -99,6 +102,14 @@ class Environment(StrEnum):
     STAGING = "staging"
     PRODUCTION = "production"
     TEST = "test"
+
+
+class FirstTry(StrEnum):
+    """Which vendor is tried first where nobody says."""
+
+    DRAWN = "drawn"
+    """One of the healthy, by the inverse square of its price."""
+    CHEAPEST = "cheapest"
 
 
 class HoldPolicy(StrEnum):
@@ -151,6 +162,10 @@ class Admin(Struct, frozen=True, kw_only=True):
     api_key: Secret | None
 
 
+NO_KEY: Final = ""
+"""Among the names of a vendor's key: it needs none, and its address alone switches it on."""
+
+
 class VendorAccess(Struct, frozen=True, kw_only=True):
     """Our key at a vendor of the register."""
 
@@ -194,12 +209,21 @@ class Server(Struct, frozen=True, kw_only=True):
 
 class Inference(Struct, frozen=True, kw_only=True):
     hold_policy: HoldPolicy
+    first_try: FirstTry
     hold_lease: timedelta
     heartbeat_s: int
     first_byte_s: int
     idle_s: int
     idempotency: timedelta
     markup_ppm: int
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long what is not money stays in the database."""
+
+    generation_months: int
+    """Whole months kept beside the current one; 0 keeps all."""
+    ended_hold_days: int
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -249,10 +273,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     peppers: Peppers
     admin: Admin
     vendors: Mapping[str, VendorAccess]
-    """By slug; a vendor without a key is not among them."""
+    """By slug; a vendor that lacks the key it needs is not among them."""
     further_vendors: tuple[FurtherVendor, ...]
     server: Server
     inference: Inference
+    retention: Retention
     limits: Limits
     logging: Logging
     stripe: Stripe
@@ -310,12 +335,17 @@ def read_settings(environ: Mapping[str, str], vendors: Mapping[str, tuple[str, .
         server=_server(read, strict=strict),
         inference=Inference(
             hold_policy=read.choice("GATEWAYZ_HOLD_POLICY", HoldPolicy),
+            first_try=read.choice("GATEWAYZ_FIRST_TRY", FirstTry),
             hold_lease=timedelta(seconds=read.whole("GATEWAYZ_HOLD_LEASE_SECONDS", 2, 86_400)),
             heartbeat_s=read.whole("GATEWAYZ_HEARTBEAT_SECONDS", 1, 300),
             first_byte_s=read.whole("GATEWAYZ_FIRST_BYTE_SECONDS", 1, 3_600),
             idle_s=read.whole("GATEWAYZ_IDLE_SECONDS", 1, 3_600),
             idempotency=timedelta(hours=read.whole("GATEWAYZ_IDEMPOTENCY_HOURS", 1, 720)),
             markup_ppm=read.ppm("GATEWAYZ_MARKUP"),
+        ),
+        retention=Retention(
+            generation_months=read.whole("GATEWAYZ_KEEP_GENERATIONS_MONTHS", 0, 1_200),
+            ended_hold_days=read.whole("GATEWAYZ_KEEP_HOLDS_DAYS", 1, 3_650),
         ),
         limits=_limits(read),
         logging=Logging(
@@ -456,10 +486,12 @@ def _vendors(read: Reader, register: Mapping[str, tuple[str, ...]]) -> Mapping[s
     found: dict[str, VendorAccess] = {}
     for slug, key_names in register.items():
         prefix = _variable_prefix(slug)
-        keys = (read.secret(name) for name in (f"{prefix}_API_KEY", *key_names))
+        keys = (read.secret(name) for name in (f"{prefix}_API_KEY", *key_names) if name != NO_KEY)
         base_url = read.url(f"{prefix}_BASE_URL", "http", "https")
         if key := next(filter(None, keys), None):
             found[slug] = VendorAccess(api_key=key, base_url=base_url)
+        elif base_url is not None and NO_KEY in key_names:
+            found[slug] = VendorAccess(api_key=Secret(""), base_url=base_url)
     return MappingProxyType(found)
 
 
@@ -548,7 +580,9 @@ def _limits(read: Reader) -> Limits:
 def _secret_texts(value: object) -> Iterator[str]:
     match value:
         case Secret():
-            yield value.text
+            # A vendor may have several keys, of which each is a secret; a JSON object is one.
+            parts = () if value.text.startswith("{") else map(str.strip, value.text.split(","))
+            yield from {value.text, *parts} - {""}
         case Peppers():
             yield from (b64encode(pepper).decode() for pepper in value.by_id.values())
         case Storage():

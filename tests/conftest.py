@@ -13,9 +13,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import services
 from tests.services import PostgresPlace, ServiceMissing
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("gatewayz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gatewayz")
 
 # Where one of these is asked for, the mark follows, so that `-m "not postgres"` needs no second list.
 MARKS_BY_FIXTURE = {"postgres_url": "postgres", "redis_url": "redis"}

@@ -15,17 +15,16 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from adapters.dialects.json_members import Members
 from adapters.dialects.request_members import UNREADABLE, member, raw_member
 from domain.errors import InvalidRequest
+from domain.inference.chat import SESSION_LENGTH_MAX
 from domain.money import Usd
 from domain.pricing import UNITS_PER_RATE
-from domain.routing import MaxPrice, Preferences, Sort
+from domain.routing import NO_PREFERENCES, MaxPrice, Preferences, Sort
 
 GATEWAY_FIELDS: Final = ("models", "provider", "session_id", "max_cost_usd")
 NAMES_MAX: Final = 100
 """Entries of `models` or of a list of vendors; a longer one is a slip, or meant to keep the router busy."""
-SESSION_LENGTH_MAX: Final = 512
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,3})?")
-_NO_PREFERENCES = Preferences()
 
 _T = TypeVar("_T")
 
@@ -33,10 +32,12 @@ _T = TypeVar("_T")
 class GatewayFields(Struct, frozen=True, kw_only=True):
     """What a request says to the gateway alone."""
 
-    preferences: Preferences = _NO_PREFERENCES
+    preferences: Preferences = NO_PREFERENCES
     cost_max: Usd | None = None
     session: str | None = None
     """`session_id`, else what the dialects have that names a conversation: `prompt_cache_key`, `metadata.user_id`."""
+    parameters: frozenset[str] = frozenset()
+    """The members that are not null."""
 
 
 class _SortBy(Struct, forbid_unknown_fields=True):
@@ -67,18 +68,43 @@ class _Provider(Struct, forbid_unknown_fields=True):
     quantizations: tuple[str, ...] | None = None
 
 
+class _Turn(Struct):
+    role: str | None = None
+
+
 class _Metadata(Struct):
     user_id: str | None = None
 
 
 def read_gateway_fields(parts: Members) -> GatewayFields:
     """What `parts`, a request's top-level members, say to the gateway.  Raises InvalidRequest naming the member."""
-    return GatewayFields(preferences=_preferences(parts), cost_max=_cost_max(parts), session=_session(parts))
+    return GatewayFields(
+        preferences=_preferences(parts),
+        cost_max=_cost_max(parts),
+        session=_session(parts),
+        parameters=frozenset([name for name, value in parts.values.items() if bytes(value) != b"null"]),
+    )
+
+
+def conversation_beginning(parts: Members, turns: str, *before: str) -> bytes:
+    """The members `before` the turns, such as a system prompt, and the turns up to the first one of the user."""
+    found = [raw_member(parts, name) or b"" for name in before]
+    raw = raw_member(parts, turns) or b""
+    try:
+        several = msgspec.json.decode(raw, type=list[Raw])
+        for turn in several:
+            found.append(bytes(turn))
+            if msgspec.json.decode(turn, type=_Turn).role == "user":
+                break
+    except UNREADABLE:
+        # A single turn, written as a string; or turns that only their vendor understands.
+        found.append(raw)
+    return b"\0".join(found)
 
 
 def _preferences(parts: Members) -> Preferences:
     if "models" not in parts.values and "provider" not in parts.values:
-        return _NO_PREFERENCES
+        return NO_PREFERENCES
     models = _few(member(parts, "models", tuple[str, ...]), "models")
     provider = member(parts, "provider", _Provider)
     if provider is None:

@@ -20,8 +20,10 @@ from msgspec.structs import replace
 from domain.catalog import Dialect
 from domain.inference.chat import ChatCall, ChatRequest
 from domain.inference.conversation import Conversation, Written
+from domain.inference.faults import FaultKind, VendorFault
 from domain.inference.holds import produced_usage
 from domain.inference.reply import Reply, ReplyEvent
+from domain.money import Usd
 from domain.ports.vendors import ChatAnswer, ChatStream, ChatVendor
 from domain.usage import Usage
 
@@ -86,18 +88,27 @@ class Wire(Struct, frozen=True):
 
 
 class TranslatedVendor:
-    """The port `ChatVendor` for callers of every dialect; the first of `wires` serves those that none speaks."""
+    """The port `ChatVendor` for callers of every dialect; the first of `wires` serves those that none speaks.
 
-    def __init__(self, wires: Sequence[Wire], callers: Mapping[Dialect, CallerCodec]) -> None:
+    `further` are endpoints of the vendor that serve only callers of their own dialect: tasks beside chat, and second
+    chat languages that nothing is translated into.
+    """
+
+    def __init__(
+        self,
+        wires: Sequence[Wire],
+        callers: Mapping[Dialect, CallerCodec],
+        further: Mapping[Dialect, ChatVendor] = {},
+    ) -> None:
         self.slug = wires[0].native.slug
-        self._wires = {wire.dialect: wire for wire in wires}
+        self._natives = {**further, **{wire.dialect: wire.native for wire in wires}}
         self._first = wires[0]
         self._callers = callers
 
     async def complete(self, call: ChatCall) -> ChatAnswer:
-        wire = self._wires.get(call.request.dialect)
-        if wire is not None:
-            return await wire.native.complete(call)
+        native = self._natives.get(call.request.dialect)
+        if native is not None:
+            return await native.complete(call)
         caller, translated, dropped = self._translated(call)
         answer = await self._first.native.complete(translated)
         usage = answer.usage or produced_usage(call.request, answer.produced_tokens)
@@ -105,9 +116,9 @@ class TranslatedVendor:
         return replace(answer, dialect=call.request.dialect, body=body, headers=_with_dropped(answer.headers, dropped))
 
     async def stream(self, call: ChatCall) -> ChatStream:
-        wire = self._wires.get(call.request.dialect)
-        if wire is not None:
-            return await wire.native.stream(call)
+        native = self._natives.get(call.request.dialect)
+        if native is not None:
+            return await native.stream(call)
         caller, translated, dropped = self._translated(call)
         stream = await self._first.native.stream(translated)
         return TranslatedStream(
@@ -116,7 +127,10 @@ class TranslatedVendor:
 
     def _translated(self, call: ChatCall) -> tuple[CallerCodec, ChatCall, Sequence[str]]:
         request = call.request
-        caller = self._callers[request.dialect]
+        caller = self._callers.get(request.dialect)
+        if caller is None:
+            # What is no conversation (an embedding, a picture) cannot be had by translating.
+            raise VendorFault(FaultKind.MODEL_MISSING, f"it has nothing that answers {request.dialect}")
         written = self._first.codec.write_conversation(caller.read_conversation(request.body), call)
         theirs = replace(request, dialect=self._first.dialect, body=written.body, parsed=None, wants_usage=True)
         return caller, replace(call, request=theirs), written.dropped
@@ -147,6 +161,10 @@ class TranslatedStream:
     @property
     def usage(self) -> Usage | None:
         return self._native.usage
+
+    @property
+    def vendor_cost(self) -> Usd | None:
+        return self._native.vendor_cost
 
     @property
     def finish_reason(self) -> str | None:

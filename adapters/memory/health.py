@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from domain.catalog import Offer
 from domain.health import Vitals
 from domain.ids import VendorSlug
 from domain.inference.faults import OPERATORS_OWN, VendorFault
+from domain.ports.catalog import VendorPulse
 from domain.ports.clock import Clock
 from domain.routing import Pulse
 
@@ -30,17 +32,31 @@ class MemoryHealthBoard:
         self._vendors_rest_until: dict[VendorSlug, float] = {}
 
     def pulse(self, offer: Offer) -> Pulse:
-        now, key = self._now(), (offer.vendor, offer.vendor_model)
-        vitals = self._vitals.get(key)
+        now = self._now()
+        vitals = self._vitals.get((offer.vendor, offer.vendor_model))
         vendor_rests = now < self._vendors_rest_until.get(offer.vendor, 0.0)
         if vitals is None:
             return Pulse(resting=True) if vendor_rests else _NEVER_CALLED
         pulse = vitals.pulse(now)
-        if vendor_rests:
-            return replace(pulse, resting=True)
+        return replace(pulse, resting=True) if vendor_rests else pulse
+
+    def begins(self, offer: Offer) -> bool:
+        key = (offer.vendor, offer.vendor_model)
+        vitals = self._vitals.get(key)
+        if vitals is None or not vitals.openings:
+            return True
+        now = self._now()
         if vitals.half_open(now):
             self._vitals[key] = health.probing(vitals, now)
-        return pulse
+        return not vitals.probed(now)
+
+    def vendors(self) -> Mapping[VendorSlug, VendorPulse]:
+        now = self._now()
+        pulses: dict[VendorSlug, list[Pulse]] = {vendor: [] for vendor in self._vendors_rest_until}
+        for (vendor, _), vitals in self._vitals.items():
+            pulses.setdefault(vendor, []).append(vitals.pulse(now))
+        rests_until = self._vendors_rest_until
+        return {vendor: VendorPulse(now < rests_until.get(vendor, 0.0), known) for vendor, known in pulses.items()}
 
     def succeeded(self, offer: Offer, first_token_ms: int, output_tokens: int, duration_ms: int) -> None:
         self._vendors_rest_until.pop(offer.vendor, None)

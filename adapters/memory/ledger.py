@@ -11,8 +11,8 @@ from typing import Any
 
 from domain.credits import PENDING, CreditAccount, Hold, Kind, Transfer
 from domain.errors import DomainError
-from domain.ids import AccountId
-from domain.ledger import Books, Operation
+from domain.ids import AccountId, KeyId
+from domain.ledger import Books, KeyMeter, Operation
 from domain.money import Usd
 from domain.ports.ledger import Difference
 from domain.usage import Generation
@@ -50,6 +50,9 @@ class MemoryLedger:
 
     async def account(self, account_id: AccountId) -> CreditAccount:
         return self._books.accounts.get(account_id) or CreditAccount(id=account_id)
+
+    async def key_meter(self, key_id: KeyId) -> KeyMeter | None:
+        return self._books.meters.get(key_id)
 
     async def overdue_holds(self, at: datetime, limit: int) -> Sequence[Hold]:
         overdue = [hold for hold in self._books.holds.values() if hold.lease_until < at]

@@ -93,16 +93,7 @@ class MemoryLimiter:
 
     async def acquire(self, subjects: Sequence[Subject], tokens: int) -> Admitted:
         now = self._now()
-        if self._newcomers:
-            self._drop_idle(now)
-        buckets = [self._bucket(subject, now) for subject in subjects]
-        booked = self._judged(subjects, buckets, tokens, now)
-        for subject, bucket in zip(subjects, buckets, strict=True):
-            if bucket.running >= subject.concurrent:
-                self._end_lost_leases(now)
-                if bucket.running >= subject.concurrent:
-                    full = _Limit(subject, "concurrent", subject.concurrent)
-                    raise _refusal(full, CONCURRENCY_RETRY_S, buckets, now)
+        buckets, booked = self._admissible(subjects, tokens, now)
         for bucket, later in zip(buckets, booked, strict=True):
             bucket.tats = later
             bucket.running += 1
@@ -113,6 +104,12 @@ class MemoryLimiter:
         self._leases[lease] = _Lease(now + LEASE_S, tuple(subjects), booked)
         requests, tokens_left = _tightest(buckets, now)
         return Admitted(lease=lease, requests=requests, tokens=tokens_left)
+
+    async def peek(self, subjects: Sequence[Subject], tokens: int) -> Admitted:
+        now = self._now()
+        buckets, _ = self._admissible(subjects, tokens, now)
+        requests, tokens_left = _tightest(buckets, now)
+        return Admitted(lease="", requests=requests, tokens=tokens_left)
 
     def release(self, subjects: Sequence[Subject], admitted: Admitted, tokens_over: int) -> None:
         lease = self._leases.pop(admitted.lease, None)
@@ -131,6 +128,22 @@ class MemoryLimiter:
             self._drop_idle(now)
         bucket = self._bucket(subject, now)
         [bucket.tats] = self._judged((subject,), (bucket,), 0, now)
+
+    def _admissible(
+        self, subjects: Sequence[Subject], tokens: int, now: float
+    ) -> tuple[list[_Bucket], list[list[float]]]:
+        """The buckets, and their arrival times once this request is admitted.  Raises RateLimitExceeded."""
+        if self._newcomers:
+            self._drop_idle(now)
+        buckets = [self._bucket(subject, now) for subject in subjects]
+        booked = self._judged(subjects, buckets, tokens, now)
+        for subject, bucket in zip(subjects, buckets, strict=True):
+            if bucket.running >= subject.concurrent:
+                self._end_lost_leases(now)
+                if bucket.running >= subject.concurrent:
+                    full = _Limit(subject, "concurrent", subject.concurrent)
+                    raise _refusal(full, CONCURRENCY_RETRY_S, buckets, now)
+        return buckets, booked
 
     def _bucket(self, subject: Subject, now: float) -> _Bucket:
         bucket = self._buckets.get(subject.id)

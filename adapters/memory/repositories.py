@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -12,6 +12,8 @@ from domain.accounts import Account, AccountStatus, EmailTaken, UnknownAccount, 
 from domain.credits import AlreadyBooked
 from domain.ids import AccountId, KeyId, ModelId, PriceId, VendorSlug
 from domain.keys import ApiKey, KeyNameTaken, KeyPolicy, Scope, UnknownKey
+from domain.markups import Markup, MarkupScope, UnknownMarkup
+from domain.ports.catalog import Asked, Override, subject
 from domain.ports.repositories import Claim, StoredOutcome
 from domain.ports.vendors import ListedModel
 from domain.pricing import Price, PriceSource
@@ -166,22 +168,84 @@ class MemoryPrices:
         versions = [price for price in self._oldest_first() if (price.vendor, price.model) == (vendor, model)]
         return versions[::-1]
 
+    async def next_change(self, after: datetime) -> datetime | None:
+        waiting = (price.valid_from for price in self._by_id.values() if price.source is PriceSource.OPERATOR)
+        return min((moment for moment in waiting if moment > after), default=None)
+
+    async def versions(self, ids: Collection[PriceId]) -> Sequence[Price]:
+        return [self._by_id[each] for each in ids if each in self._by_id]
+
+    async def latest_recorded(self) -> Sequence[Price]:
+        recorded = (price for price in self._oldest_first() if price.source is not PriceSource.OPERATOR)
+        latest = {(price.vendor, price.model): price for price in recorded}
+        return [latest[offer] for offer in sorted(latest)]
+
     def _oldest_first(self) -> list[Price]:
         return sorted(self._by_id.values(), key=lambda price: (price.valid_from, price.id))
+
+
+class MemoryMarkups:
+    def __init__(self, revisions: MemoryRevisions) -> None:
+        self._revisions = revisions
+        self._by_scope: dict[MarkupScope, Markup] = {}
+
+    async def all(self) -> Sequence[Markup]:
+        return [self._by_scope[scope] for scope in sorted(self._by_scope)]
+
+    async def put(self, markup: Markup) -> None:
+        self._by_scope[markup.scope] = markup
+        self._revisions.bump("prices")
+
+    async def remove(self, scope: MarkupScope) -> None:
+        if self._by_scope.pop(scope, None) is None:
+            raise UnknownMarkup(f"No markup is set for {scope}. 'gatewayz prices markup list' shows those that are.")
+        self._revisions.bump("prices")
 
 
 class MemoryCatalogEntries:
     def __init__(self, revisions: MemoryRevisions) -> None:
         self._revisions = revisions
         self._by_vendor: dict[VendorSlug, tuple[ListedModel, ...]] = {}
+        self._listed_at: dict[VendorSlug, datetime] = {}
+        self._asked: dict[VendorSlug, tuple[datetime, str | None]] = {}
 
     async def replace(self, vendor: VendorSlug, models: Sequence[ListedModel], at: datetime) -> None:
+        self._listed_at[vendor] = at
         if self._by_vendor.get(vendor) != tuple(models):
             self._by_vendor[vendor] = tuple(models)
             self._revisions.bump("catalog")
 
     async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]:
         return dict(self._by_vendor)
+
+    async def asked(self, vendor: VendorSlug, at: datetime, failure: str | None) -> None:
+        self._asked[vendor] = (at, failure)
+
+    async def last_asked(self) -> Mapping[VendorSlug, Asked]:
+        return {
+            vendor: Asked(at=at, listed_at=self._listed_at.get(vendor), failure=failure)
+            for vendor, (at, failure) in self._asked.items()
+        }
+
+
+class MemoryOverrides:
+    def __init__(self, revisions: MemoryRevisions) -> None:
+        self._revisions = revisions
+        self._by_subject: dict[tuple[str, str, str], Override] = {}
+
+    async def all(self) -> Sequence[Override]:
+        return [override for _, override in sorted(self._by_subject.items())]
+
+    async def put(self, override: Override, at: datetime, author: str) -> None:
+        if self._by_subject.get(subject(override)) != override:
+            self._by_subject[subject(override)] = override
+            self._revisions.bump("catalog")
+
+    async def remove(self, override: Override) -> bool:
+        if self._by_subject.pop(subject(override), None) is None:
+            return False
+        self._revisions.bump("catalog")
+        return True
 
 
 class _Claimed(Struct, frozen=True):

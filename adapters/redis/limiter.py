@@ -28,7 +28,7 @@ from typing import Final
 from msgspec import Struct
 
 from adapters.redis.client import PREFIX, RedisAway, RedisClient, RedisRefused, Script
-from adapters.redis.limiter_script import ACQUIRE, BOOK, HIT, LIMITER, RELEASE, RENEW
+from adapters.redis.limiter_script import ACQUIRE, BOOK, HIT, LIMITER, PEEK, RELEASE, RENEW
 from adapters.redis.limiter_wire import DOUBLE, SUBJECTS_MAX, VERDICT, Operation, Slot, Verdict, written
 from adapters.redis.local_share import LocalShare
 from domain.limits import Admitted, RateLimitExceeded, Subject
@@ -191,6 +191,15 @@ class RedisLimiter:
             if answer is not None:
                 raise answer
         return await self._share.acquire(subjects, tokens, subjects[-1].id)
+
+    async def peek(self, subjects: Sequence[Subject], tokens: int) -> Admitted:
+        if self._redis_decides():
+            answer = await self._ask(PEEK, subjects, tokens, b"").answer
+            if isinstance(answer, RateLimitExceeded):
+                raise answer
+            if answer is not None:
+                return answer
+        return await self._share.peek(subjects, tokens)
 
     def release(self, subjects: Sequence[Subject], admitted: Admitted, tokens_over: int) -> None:
         held = self._held.pop(admitted.lease, None)

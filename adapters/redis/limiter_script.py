@@ -9,8 +9,9 @@ ARGV    the operations, how long a lease lives in seconds, for each slot the num
 A slot is a subject with its limits; most subjects have the same ones, so these are sent once.  A state is the text of
 its windows and an arrival time for each, so that changed limits are noticed and what was used stays used.
 
-An operation is a kind, a number, the slots, a lease and a blob.  ACQUIRE and HIT answer with a verdict of fixed size,
-an admitted ACQUIRE adds the arrival times of its token windows; RELEASE sends these back as its blob.
+An operation is a kind, a number, the slots, a lease and a blob.  ACQUIRE, HIT and PEEK answer with a verdict of fixed
+size, PEEK takes nothing, an admitted ACQUIRE adds the arrival times of its token windows; RELEASE sends these back as
+its blob.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from adapters.redis.client import Script
 EPOCH: Final = 1_767_225_600
 """2026-01-01 in UTC."""
 
-ACQUIRE, RELEASE, HIT, BOOK, RENEW = 1, 2, 3, 4, 5
+ACQUIRE, RELEASE, HIT, BOOK, RENEW, PEEK = 1, 2, 3, 4, 5, 6
 ADMITTED, LATE, FULL = 0, 1, 2
 NOWHERE: Final = 255
 
@@ -145,14 +146,15 @@ local function verdict(status, who, where, wait, chosen, count)
     requests[2] - 1, requests[3] - 1, requests[4], requests[5], tokens[2] - 1, tokens[3] - 1, tokens[4], tokens[5])
 end
 
-local function acquire(chosen, count, tokens, lease)
+local function acquire(chosen, count, tokens, lease, peeks)
   local wait, who, where, booked = judged(chosen, count, tokens)
   if wait > 0 then return verdict(1, who, where, wait, chosen, count) end
-  if lease ~= '' then
+  if lease ~= '' or peeks then
     for i = 1, count do
       if is_full(chosen[i]) then return verdict(2, i, 1, 1, chosen, count) end
     end
   end
+  if peeks then return verdict(0, 1, 1, 0, chosen, count) end
   for i = 1, count do
     local state = stored(chosen[i])
     state.tats, state.changed = booked[i], true
@@ -233,8 +235,8 @@ while at <= #operations do
   local number, lease, blob = values[1], values[count + 2], values[count + 3]
   at = values[count + 4]
   table.remove(values, 1)
-  if kind == 1 or kind == 3 then
-    acquire(values, count, number, lease)
+  if kind == 1 or kind == 3 or kind == 6 then
+    acquire(values, count, number, lease, kind == 6)
   elseif kind == 2 then
     release(values, count, number, lease, blob)
   elseif kind == 4 then

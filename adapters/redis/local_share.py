@@ -64,6 +64,10 @@ class LocalShare:
         self._running.add(admitted.lease)
         return admitted
 
+    async def peek(self, subjects: Sequence[Subject], tokens: int) -> Admitted:
+        """Raises RateLimitExceeded."""
+        return await self._limiter.peek([self._share(subject) for subject in subjects], tokens)
+
     def release(self, admitted: Admitted, subjects: Sequence[Subject], tokens_over: int) -> None:
         if admitted.lease not in self._running:
             return

@@ -6,10 +6,12 @@ unreachable becomes `StorageUnavailable`, so that no driver's exception leaves t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from asyncio import Task
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
@@ -23,6 +25,9 @@ POOL_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 2_000
+ANSWERS_WITHIN_S = 1.5
+"""What a request waits for storage at most, also for one that took the connection and then says nothing."""
+DOWN = "Storage does not answer. Nothing was charged; try again shortly."
 UNSTORABLE = (DataError, UnicodeEncodeError, OverflowError)
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -30,6 +35,8 @@ SQLITE_PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
 )
+
+_T = TypeVar("_T")
 
 
 class Database:
@@ -40,6 +47,8 @@ class Database:
         self.schema = schema
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = self._sqlite_engine() if self.is_sqlite else self._postgresql_engine(pool_size)
+        self._ending: set[Task[Any]] = set()
+        """Nobody waits for these any more, but their connections are still to be closed or given back."""
 
     @property
     def sqlite_path(self) -> str:
@@ -61,7 +70,39 @@ class Database:
                     connection = await connection.execution_options(read_only=True)
                 yield connection
 
+    async def promptly(self, work: Coroutine[Any, Any, _T], within_s: float = ANSWERS_WITHIN_S) -> _T:
+        """What a request waits for: cut off, and StorageUnavailable, when its time is over.
+
+        The work has a task of its own, because taking leave of a server that says nothing takes seconds once more.
+        SQLite has a limit of its own, for the wait for its lock.
+        """
+        if self.is_sqlite:
+            return await work
+        task = asyncio.create_task(work)
+        try:
+            done, _ = await asyncio.wait([task], timeout=within_s)
+        except asyncio.CancelledError:
+            self._end(task)
+            raise
+        if not done:
+            self._end(task)
+            raise StorageUnavailable(DOWN)
+        return task.result()
+
+    def _end(self, task: Task[Any]) -> None:
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: Task[Any]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            # Looked at, so that nobody is told of an error that had no one to go to.
+            task.exception()
+
     async def close(self) -> None:
+        if self._ending:
+            await asyncio.wait(self._ending)
         await self.engine.dispose()
 
     def _sqlite_engine(self) -> AsyncEngine:
@@ -124,4 +165,4 @@ class storage_errors:  # noqa: N801 - a context manager, used like contextlib's
         if isinstance(error, UNSTORABLE):
             raise InvalidRequest("A text has characters, or a number a size, that cannot be stored.") from error
         if isinstance(error, PoolTimeout | OSError | DBAPIError) and not isinstance(error, StorageUnavailable):
-            raise StorageUnavailable("Storage does not answer. Nothing was charged; try again shortly.") from error
+            raise StorageUnavailable(DOWN) from error

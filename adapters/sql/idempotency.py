@@ -12,12 +12,14 @@ import msgspec
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Delete,
     Index,
     LargeBinary,
     RowMapping,
     SmallInteger,
     Table,
     Text,
+    Update,
     and_,
     delete,
     select,
@@ -25,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from adapters.sql.database import Database
+from adapters.sql.database import STATEMENT_TIMEOUT_MS, Database
 from adapters.sql.schema import Instant, metadata
 from adapters.sql.upserts import insert_into
 from domain.ids import AccountId
@@ -62,17 +64,21 @@ class SqlIdempotency:
         unfinished = {"status": None, "headers": None, "body": None}
         expired = idempotency.c.expires_at <= at
         take_over = update(idempotency).where(_is(account_id, key), expired).values(**claim, **unfinished)
-        async with self._database.transaction() as connection:
-            take = insert_into(connection, idempotency).values(**named, **claim).on_conflict_do_nothing()
-            # Whoever loses writes nothing, so that repetitions wait neither for each other nor for the disk.
-            for _ in range(CLAIM_ATTEMPTS_MAX):
-                for attempt in (take, take_over):
-                    if (await connection.execute(attempt.returning(idempotency.c.key))).first():
-                        return Claim(won=True)
-                row = (await connection.execute(select(idempotency).where(_is(account_id, key)))).mappings().first()
-                if row is not None:
-                    return _lost(row, fingerprint)
-        return Claim(won=False)
+
+        async def claimed() -> Claim:
+            async with self._database.transaction() as connection:
+                take = insert_into(connection, idempotency).values(**named, **claim).on_conflict_do_nothing()
+                # Whoever loses writes nothing, so that repetitions wait neither for each other nor for the disk.
+                for _ in range(CLAIM_ATTEMPTS_MAX):
+                    for attempt in (take, take_over):
+                        if (await connection.execute(attempt.returning(idempotency.c.key))).first():
+                            return Claim(won=True)
+                    row = (await connection.execute(select(idempotency).where(_is(account_id, key)))).mappings().first()
+                    if row is not None:
+                        return _lost(row, fingerprint)
+            return Claim(won=False)
+
+        return await self._database.promptly(claimed())
 
     async def finish(
         self, account_id: AccountId, key: str, fingerprint: str, outcome: StoredOutcome, keep_until: datetime
@@ -83,12 +89,17 @@ class SqlIdempotency:
             headers=msgspec.json.encode(outcome.headers).decode(),
             body=outcome.body,
         )
-        async with self._database.transaction() as connection:
-            await connection.execute(finished.where(_is_running(account_id, key, fingerprint)))
+        # A large answer takes longer than a claim, but what is already paid for must not wait for ever either.
+        kept = self._execute(finished.where(_is_running(account_id, key, fingerprint)))
+        await self._database.promptly(kept, within_s=STATEMENT_TIMEOUT_MS / 1000)
 
     async def abandon(self, account_id: AccountId, key: str, fingerprint: str) -> None:
+        forgotten = delete(idempotency).where(_is_running(account_id, key, fingerprint))
+        await self._database.promptly(self._execute(forgotten))
+
+    async def _execute(self, change: Update | Delete) -> None:
         async with self._database.transaction() as connection:
-            await connection.execute(delete(idempotency).where(_is_running(account_id, key, fingerprint)))
+            await connection.execute(change)
 
     async def forget_before(self, at: datetime, limit: int) -> int:
         names = (idempotency.c.account_id, idempotency.c.key)

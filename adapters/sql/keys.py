@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -90,11 +90,14 @@ class SqlKeys:
         raise _name_taken(key.name)
 
     async def by_digest(self, digests: Sequence[str]) -> tuple[ApiKey, Account] | None:
-        query = select(keys, accounts).join(accounts).where(keys.c.digest.in_(digests))
-        async with self._database.reading() as connection:
-            found = {row[keys.c.digest]: row for row in (await connection.execute(query)).mappings()}
+        found = await self._database.promptly(self._rows_by_digest(digests))
         row = next((found[digest] for digest in digests if digest in found), None)
         return (_read_key(row), read_account(row)) if row is not None else None
+
+    async def _rows_by_digest(self, digests: Sequence[str]) -> Mapping[str, RowMapping]:
+        query = select(keys, accounts).join(accounts).where(keys.c.digest.in_(digests))
+        async with self._database.reading() as connection:
+            return {row[keys.c.digest]: row for row in (await connection.execute(query)).mappings()}
 
     async def get(self, account_id: AccountId, key_id: KeyId) -> ApiKey:
         query = select(keys).where(keys.c.id == key_id, keys.c.account_id == account_id)

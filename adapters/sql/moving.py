@@ -40,7 +40,7 @@ from adapters.sql.ledger.verify import differences
 from adapters.sql.migrate import Current, revision_state, upgrade
 from adapters.sql.partitions import MonthlyPartitions
 from adapters.sql.schema import Instant, from_micros, to_micros
-from adapters.sql.tables import credit_accounts, metadata, transfers
+from adapters.sql.tables import credit_accounts, generations, metadata, transfers
 from adapters.sql.upserts import insert_into
 from domain.errors import Conflict, StorageUnavailable
 from domain.ports.clock import Clock
@@ -54,6 +54,7 @@ marks = Table(
     Column("done", Boolean, nullable=False),
 )
 
+MONTHLY = (transfers.c.at, generations.c.started_at)
 READ_AT_ONCE = 1_000
 PROBLEMS_MAX = 20
 DIGEST_BITS = 256
@@ -96,9 +97,8 @@ class Move:
             stack.push_async_callback(target.close)
             await _prepare_target(target)
             reading = await stack.enter_async_context(source.reading())
-            oldest = await reading.scalar(select(func.min(transfers.c.at, type_=Instant())))
             now = self._clock.now()
-            await MonthlyPartitions(target, self._clock).make(oldest or now, now)
+            await MonthlyPartitions(target, self._clock).make(await _oldest(reading) or now, now)
             for table in metadata.sorted_tables:
                 await self._copy(reading, target, table)
             counts = await _proven(reading, target)
@@ -176,6 +176,12 @@ async def _prepare_target(target: Database) -> None:
         await connection.execute(
             marks.insert(), [{"name": name, "copied": 0, "done": False} for name in metadata.tables]
         )
+
+
+async def _oldest(reading: AsyncConnection) -> datetime | None:
+    """When the first row was made of those that lie in months."""
+    found = [await reading.scalar(select(func.min(column, type_=Instant()))) for column in MONTHLY]
+    return min((instant for instant in found if instant is not None), default=None)
 
 
 async def _batch_after(

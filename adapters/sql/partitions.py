@@ -1,4 +1,7 @@
-"""Monthly partitions of `transfers` and `generations`: made ahead of time on PostgreSQL; SQLite has none."""
+"""Monthly partitions of `transfers` and `generations`: made ahead of time on PostgreSQL; SQLite has none.
+
+What takes ownership of the tables is done by functions of the schema, so that whoever runs this need not own them.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +52,25 @@ class MonthlyPartitions:
         for start, end in _months(first, last, MONTHS_AHEAD):
             for table in PARTITIONED:
                 await self._make(table, start, end)
+        async with self._database.transaction() as connection:
+            # For months that an older release made, or somebody by hand.
+            await _alone(connection)
+            await connection.execute(text("SELECT guard_transfers()"))
 
     async def drop_generations(self, older_than_months: int) -> list[str]:
-        """Drop whole months of requests that ended so long ago.  Transfers stay for ever: they are the truth."""
+        """Drop whole months of requests that began so long ago.  Transfers stay for ever: they are the truth.
+
+        Raises StorageUnavailable where a month is in use for too long; those before it are gone.
+        """
         if self._database.is_sqlite:
             return []
-        first_kept = f"generations_{_start(_number(self._clock.now()) - older_than_months):%Y_%m}"
+        first_kept = f"generations_{first_month_kept(self._clock.now(), older_than_months):%Y_%m}"
         dropped = []
         for name in await self._names("generations"):
             if re.fullmatch(r"generations_\d{4}_\d{2}", name) and name < first_kept:
                 async with self._database.transaction() as connection:
                     await _alone(connection)
-                    await connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+                    await connection.execute(text("SELECT drop_generations(:name)"), {"name": name})
                 dropped.append(name)
                 log.info("partition dropped", partition=name)
         return dropped
@@ -100,10 +110,7 @@ async def _made(connection: AsyncConnection, table: str, name: str, start: datet
     if await connection.scalar(rows, {"start": start, "end": end}):
         return False
     await connection.execute(text(f"SET LOCAL statement_timeout = {LOCKED_MS}"))
-    # Attached rather than created in place, so that the whole table is never locked.
-    await connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"))
-    bounds = f"FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
-    await connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {bounds}"))
+    await connection.execute(text("SELECT make_month(:table, :month)"), {"table": table, "month": start.date()})
     log.info("partition made", partition=name)
     return True
 
@@ -112,6 +119,11 @@ async def _alone(connection: AsyncConnection) -> None:
     await connection.execute(text(f"SET LOCAL statement_timeout = {LOOKING_MS}"))
     await connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": ONE_AT_A_TIME})
     await connection.execute(text(f"SET LOCAL lock_timeout = {WAIT_MS}"))
+
+
+def first_month_kept(now: datetime, months: int) -> datetime:
+    """When the oldest month starts that is kept: this one and so many before it are."""
+    return _start(_number(now) - months)
 
 
 def _months(first: datetime, last: datetime, further: int) -> Iterator[tuple[datetime, datetime]]:

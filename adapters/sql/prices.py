@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Boolean, Column, Index, RowMapping, Table, Text, func, select
+from sqlalchemy import Boolean, Column, Index, RowMapping, Subquery, Table, Text, func, select
 
 from adapters.sql.database import Database
 from adapters.sql.revisions import bump
 from adapters.sql.schema import Instant, metadata
 from adapters.sql.upserts import insert_into
 from domain.credits import AlreadyBooked
-from domain.ids import ModelId, VendorSlug
-from domain.pricing import Price, PriceSource, Rates, Tier
+from domain.ids import ModelId, PriceId, VendorSlug
+from domain.pricing import ImageRate, Price, PriceSource, Rates, Tier
 
 prices = Table(
     "prices",
@@ -29,6 +29,8 @@ prices = Table(
     Column("free", Boolean, nullable=False),
     Column("source", Text, nullable=False),
     Column("author", Text, nullable=False),
+    # With a default, because the release before this one does not know it and writes on while processes are replaced.
+    Column("image_rates", Text, nullable=False, server_default="[]"),
 )
 Index(
     "ix_prices_vendor_model_valid_from_id",
@@ -38,9 +40,12 @@ Index(
     prices.c.id,
 )
 
+IDS_AT_ONCE = 500
+
 _newest_first = (prices.c.valid_from.desc(), prices.c.id.desc())
 _by_operator = prices.c.source == PriceSource.OPERATOR.value
 _rates = msgspec.json.Decoder(Rates)
+_image_rates = msgspec.json.Decoder(tuple[ImageRate, ...])
 _tiers = msgspec.json.Decoder(tuple[Tier, ...])
 
 
@@ -63,7 +68,29 @@ class SqlPrices:
     async def current(self, at: datetime) -> Sequence[Price]:
         place = func.row_number().over(partition_by=(prices.c.vendor, prices.c.model), order_by=_newest_first)
         valid = select(prices.c.id, place.label("place")).where(prices.c.valid_from <= at, _by_operator).subquery()
-        query = select(prices).join(valid, valid.c.id == prices.c.id).where(valid.c.place == 1)
+        return await self._first_of(valid)
+
+    async def latest_recorded(self) -> Sequence[Price]:
+        place = func.row_number().over(partition_by=(prices.c.vendor, prices.c.model), order_by=_newest_first)
+        return await self._first_of(select(prices.c.id, place.label("place")).where(~_by_operator).subquery())
+
+    async def next_change(self, after: datetime) -> datetime | None:
+        query = select(func.min(prices.c.valid_from)).where(prices.c.valid_from > after, _by_operator)
+        async with self._database.reading() as connection:
+            found: datetime | None = await connection.scalar(query)
+        return found
+
+    async def versions(self, ids: Collection[PriceId]) -> Sequence[Price]:
+        wanted, found = sorted(ids), []
+        async with self._database.reading() as connection:
+            for start in range(0, len(wanted), IDS_AT_ONCE):
+                some = wanted[start : start + IDS_AT_ONCE]
+                rows = await connection.execute(select(prices).where(prices.c.id.in_(some)))
+                found += [_read_price(row) for row in rows.mappings()]
+        return found
+
+    async def _first_of(self, placed: Subquery) -> Sequence[Price]:
+        query = select(prices).join(placed, placed.c.id == prices.c.id).where(placed.c.place == 1)
         async with self._database.reading() as connection:
             rows = await connection.execute(query.order_by(prices.c.vendor, prices.c.model))
             return [_read_price(row) for row in rows.mappings()]
@@ -86,6 +113,7 @@ def _read_price(row: RowMapping) -> Price:
         tiers=_tiers.decode(row[prices.c.tiers]),
         free=row[prices.c.free],
         author=row[prices.c.author],
+        image_rates=_image_rates.decode(row[prices.c.image_rates]),
     )
 
 
@@ -100,4 +128,5 @@ def _row(price: Price) -> dict[str, Any]:
         "free": price.free,
         "source": price.source.value,
         "author": price.author,
+        "image_rates": msgspec.json.encode(price.image_rates).decode(),
     }

@@ -31,6 +31,9 @@ class SqlRevisions:
         self._database = database
 
     async def read(self) -> Mapping[str, int]:
+        return await self._database.promptly(self._read())
+
+    async def _read(self) -> Mapping[str, int]:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(revisions.c.topic, revisions.c.number))
             return {row.topic: row.number for row in rows}

@@ -12,22 +12,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
+from application.inference.caching import PromptCaches
 from application.inference.metering import Meter
 from application.inference.outputs import UsualOutputs
 from application.inference.settlement import Settler
 from domain.access import Caller
-from domain.catalog import Catalog, Model
-from domain.ids import HoldId, RequestId
+from domain.ids import HoldId, ModelId, RequestId
 from domain.inference.chat import ChatRequest
-from domain.inference.holds import HoldPolicy, plan_hold
+from domain.inference.holds import HoldPolicy, plan_hold, within_ceiling
 from domain.keys import check_model, model_allowed
 from domain.ledger import HoldOpened, OpenHold, ReleaseHold
 from domain.money import ZERO
+from domain.ports.affinity import Conversation
 from domain.ports.catalog import CatalogSource, HealthBoard
 from domain.ports.clock import Clock
 from domain.ports.ledger import Ledger
 from domain.ports.limiter import Limiter
-from domain.routing import Demand, Route, plan_route
+from domain.routing import Demand, Draw, Route, Wanted, plan_route, wanted
 from domain.usage import Generation
 
 
@@ -42,19 +45,46 @@ class Admission:
     clock: Clock
     policy: HoldPolicy
     lease: timedelta
+    draw: Draw | None = None
+    """Decides the first try where the caller does not; None: the cheapest."""
+    caches: PromptCaches | None = None
 
-    def route(self, caller: Caller, request: ChatRequest) -> Route:
-        """Raises ModelNotFound, ModelUnpriced, KeyNotAllowed, NoOffer."""
-        models = self._models(self.catalog.current(), caller, request)
-        demand = Demand(prompt_tokens=request.prompt_tokens, needs=request.needs, preferences=request.preferences)
-        several = sum(len(model.offers) for model in models) > 1
-        pulses = [(o, self.health.pulse(o)) for model in models for o in model.offers] if several else ()
-        return plan_route(models, demand, pulses)
+    def sought(self, caller: Caller, request: ChatRequest) -> Sequence[Wanted]:
+        """The model asked for, then the fallbacks that the key may use.
+
+        Raises ModelNotFound, ModelUnpriced, KeyNotAllowed.
+        """
+        catalog, policy = self.catalog.current(), caller.key.policy
+        first = _on_plan(caller, wanted(catalog, request.model))
+        if policy.models:
+            check_model(policy, first.model.id)
+        if not request.preferences.models:
+            return (first,)
+        sought = [first]
+        for name in request.preferences.models:
+            further = _on_plan(caller, wanted(catalog, name))
+            if further not in sought and model_allowed(policy, further.model.id):
+                sought.append(further)
+        return sought
+
+    async def route(self, sought: Sequence[Wanted], request: ChatRequest, conversation: Conversation | None) -> Route:
+        """Raises NoOffer."""
+        cached_at = None
+        if conversation is not None and self.caches is not None and sum(len(each.model.offers) for each in sought) > 1:
+            cached_at = await self.caches.cached_at(conversation)
+        route = plan_route(sought, demand_of(request), self.health.pulse, cached_at=cached_at, draw=self.draw)
+        return within_ceiling(request, route)
+
+    def limited_tokens(self, request: ChatRequest, model: ModelId) -> int:
+        """What the rate limits count for a request before its answer is known."""
+        return request.prompt_tokens + min(request.output_max or 0, self.outputs.usual(model))
 
     async def admit(self, caller: Caller, request: ChatRequest, request_id: RequestId) -> Meter:
         """Raises the first refusal; then nothing is held or counted."""
-        route = self.route(caller, request)
-        tokens = request.prompt_tokens + min(request.output_max or 0, self.outputs.usual(route.offers[0].model))
+        sought = self.sought(caller, request)
+        conversation = None if self.caches is None else self.caches.conversation(caller, request, sought)
+        route = await self.route(sought, request, conversation)
+        tokens = self.limited_tokens(request, route.offers[0].model)
         admitted = await self.limiter.acquire(caller.limited_as, tokens)
         try:
             opened = await self._hold(caller, request, request_id, route)
@@ -75,25 +105,15 @@ class Admission:
             clock=self.clock,
             policy=self.policy,
             lease=self.lease,
+            conversation=conversation,
         )
 
-    def _models(self, catalog: Catalog, caller: Caller, request: ChatRequest) -> Sequence[Model]:
-        """The model asked for, then the fallbacks that exist and that the key may use."""
-        first = catalog.find(request.model)
-        policy = caller.key.policy
-        if policy.models:
-            check_model(policy, first.id)
-        if not request.preferences.models:
-            return (first,)
-        further = [catalog.find(name) for name in request.preferences.models]
-        allowed = [model for model in further if model.id != first.id and model_allowed(policy, model.id)]
-        return (first, *allowed)
-
-    async def _hold(self, caller: Caller, request: ChatRequest, request_id: RequestId, route: Route) -> HoldOpened:
+    def opening(self, caller: Caller, request: ChatRequest, request_id: RequestId, route: Route) -> OpenHold:
+        """The hold that this request needs.  Raises MaxCostExceeded."""
         now = self.clock.now()
         plan = plan_hold(self.policy, request, route.offers, self.outputs.usual(route.offers[0].model))
         capped = plan.wanted != ZERO or caller.key.policy.requests_max is not None
-        operation = OpenHold(
+        return OpenHold(
             account_id=caller.account_id,
             hold_id=HoldId(request_id),
             wanted=plan.wanted,
@@ -108,9 +128,13 @@ class Admission:
                 dialect=request.dialect,
                 streamed=request.streamed,
                 started_at=now,
+                app=request.app,
             ),
             cap=caller.key.cap(now) if capped else None,
         )
+
+    async def _hold(self, caller: Caller, request: ChatRequest, request_id: RequestId, route: Route) -> HoldOpened:
+        operation = self.opening(caller, request, request_id, route)
         future = self.ledger.submit(operation)
         try:
             return await asyncio.shield(future)
@@ -125,3 +149,17 @@ class Admission:
             self.settler.end(
                 ReleaseHold(account_id=operation.account_id, hold_id=operation.hold_id, at=self.clock.now())
             )
+
+
+def demand_of(request: ChatRequest) -> Demand:
+    return Demand(
+        prompt_tokens=request.prompt_tokens,
+        needs=request.needs,
+        preferences=request.preferences,
+        parameters=request.parameters,
+    )
+
+
+def _on_plan(caller: Caller, found: Wanted) -> Wanted:
+    """The model as this caller pays for it."""
+    return found if caller.plan is None else replace(found, model=found.model.for_plan(caller.plan))

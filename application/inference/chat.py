@@ -91,6 +91,7 @@ class CompleteChat:
                 answer.usage,
                 produced=lambda: answer.produced_tokens or estimated_tokens(answer.body),
                 finish_reason=answer.finish_reason,
+                vendor_cost=answer.vendor_cost,
             )
         except asyncio.CancelledError:
             outcome = Outcome.ABORTED
@@ -208,7 +209,12 @@ class RunningStream:
             return
         stream.close()
         meter.end(
-            outcome, stream.usage, produced=stream.produced_tokens, finish_reason=finish_reason, abort_policy=named
+            outcome,
+            stream.usage,
+            produced=stream.produced_tokens,
+            finish_reason=finish_reason,
+            abort_policy=named,
+            vendor_cost=stream.vendor_cost,
         )
 
     def beat(self, period_s: float) -> None:
@@ -237,4 +243,10 @@ class RunningStream:
         finally:
             stream.close()
             self._chat.heartbeats.forget(self.meter)
-            self.meter.end(outcome, stream.usage, produced=stream.produced_tokens, abort_policy=policy.id)
+            self.meter.end(
+                outcome,
+                stream.usage,
+                produced=stream.produced_tokens,
+                abort_policy=policy.id,
+                vendor_cost=stream.vendor_cost,
+            )

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from application.inference.caching import PromptCaches
 from application.inference.metering import Meter
 from domain.catalog import Offer
 from domain.ids import VendorSlug
@@ -75,6 +76,7 @@ class Failover:
     budget: RetryBudget
     alert: Callable[[Offer, VendorFault], None] = field(default=lambda _offer, _fault: None)
     """Tells the operator that our own account at a vendor needs care."""
+    caches: PromptCaches | None = None
 
     async def answer(self, meter: Meter) -> ChatAnswer:
         """The first whole answer.  Raises what the caller is told where there is none."""
@@ -92,9 +94,10 @@ class Failover:
         self.budget.request()
         deadline = self.clock.monotonic() + self.first_byte_s
         waiting = list(meter.route.offers)
-        tries = 0
+        put_off: list[Offer] = []
+        tries, rest_s = 0, 0
         while True:
-            offer = waiting.pop(0)
+            offer = self._next(waiting, put_off)
             tries += 1
             started = self.clock.monotonic()
             meter.offer = offer
@@ -107,8 +110,13 @@ class Failover:
             else:
                 meter.attempts.append(Attempt(vendor=offer.vendor, duration_ms=self._ms_since(started)))
                 meter.began()
+                if self.caches is not None and meter.conversation is not None:
+                    self.caches.answered(meter.conversation, offer)
                 return begun
             self._note(meter, offer, fault, started)
+            if fault.retry_after_s is not None:
+                # Of several vendors that say when to come back, the last word must not send the caller to a busy one.
+                rest_s = fault.retry_after_s = max(rest_s, fault.retry_after_s)
             if not fault.worth_another_vendor or self.clock.monotonic() >= deadline:
                 raise told(fault, offer.vendor) from fault
             if not waiting:
@@ -116,6 +124,15 @@ class Failover:
                     raise told(fault, offer.vendor) from fault
                 await asyncio.sleep(self.jitter() * BACKOFF_S * 2**tries)
                 waiting.append(offer)
+
+    def _next(self, waiting: list[Offer], put_off: list[Offer]) -> Offer:
+        """The next to try.  Once, an offer that another request is finding out about lets the others go first."""
+        while True:
+            offer = waiting.pop(0)
+            if self.health.begins(offer) or not waiting or offer in put_off:
+                return offer
+            put_off.append(offer)
+            waiting.append(offer)
 
     def _call(self, meter: Meter, offer: Offer, left_s: float) -> ChatCall:
         meter.output_limit = meter.limit_for(offer)
@@ -127,6 +144,7 @@ class Failover:
             id=meter.hold.id,
             at_s=int(self.clock.now().timestamp()),
             output_max=offer.output_max,
+            conversation="" if meter.conversation is None else meter.conversation.mark,
         )
 
     def _note(self, meter: Meter, offer: Offer, fault: VendorFault, started: float) -> None:

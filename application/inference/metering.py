@@ -22,11 +22,13 @@ from domain.access import Caller
 from domain.catalog import Offer
 from domain.credits import Hold, HoldEnded, InsufficientCredits, UnknownHold
 from domain.errors import StorageUnavailable
+from domain.inference.caching import cache_saving
 from domain.inference.chat import ChatRequest
 from domain.inference.holds import OUTPUT_TOKENS_UNKNOWN, HoldPolicy, output_limit, produced_usage
 from domain.ledger import ExtendHold, HoldOpened, KeyBudgetExceeded, RenewHold, SettleHold
 from domain.limits import Admitted
 from domain.money import ZERO, Usd
+from domain.ports.affinity import Conversation
 from domain.ports.clock import Clock
 from domain.ports.ledger import Ledger
 from domain.ports.limiter import Limiter
@@ -59,6 +61,8 @@ class Meter:
     clock: Clock
     policy: HoldPolicy
     lease: timedelta
+    conversation: Conversation | None = None
+    """Which its prompt is part of, where a vendor's cache of it would pay."""
 
     hold: Hold = field(init=False)
     spendable: Usd = field(init=False)
@@ -101,6 +105,12 @@ class Meter:
         """What can be spent once this request has ended; other requests may have changed it meanwhile."""
         charged = self.record.cost if self.record else ZERO
         return max(ZERO, self.spendable + self.hold.amount - charged)
+
+    @property
+    def cache_saved(self) -> Usd:
+        """What it saved that the vendor had part of the prompt in its cache."""
+        offer, record = self.offer, self.record
+        return ZERO if offer is None or record is None else cache_saving(offer, record.usage)
 
     def began(self) -> None:
         """The first token is there."""
@@ -192,6 +202,7 @@ class Meter:
         produced: Callable[[], int] | None = None,
         finish_reason: str | None = None,
         abort_policy: str | None = None,
+        vendor_cost: Usd | None = None,
     ) -> None:
         """End the hold with what the answer cost; a second call does nothing.
 
@@ -221,6 +232,7 @@ class Meter:
             estimated=usage is None and counted is not NOTHING,
             finish_reason=finish_reason,
             abort_policy=abort_policy,
+            vendor_cost=vendor_cost,
         )
         self.settler.end(SettleHold(account_id=self.caller.account_id, hold_id=self.hold.id, record=self.record, at=at))
         used = counted.input_tokens + counted.output_tokens
@@ -251,6 +263,7 @@ class Meter:
         loss: Usd = ZERO,
         finish_reason: str | None = None,
         abort_policy: str | None = None,
+        vendor_cost: Usd | None = None,
     ) -> Generation:
         offer = self.offer
         started = self._started
@@ -264,6 +277,7 @@ class Meter:
             outcome=outcome,
             finish_reason=finish_reason,
             abort_policy=abort_policy,
+            vendor_cost=vendor_cost,
             attempts=tuple(self.attempts),
             first_token_ms=None if first is None else int((first - started) * 1000),
             duration_ms=int((self.clock.monotonic() - started) * 1000),

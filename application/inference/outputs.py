@@ -8,6 +8,7 @@ from typing import Final
 REMEMBERED: Final = 512
 RECOUNT_EVERY: Final = 32
 MARGIN_PERCENT: Final = 150
+TYPICAL_UNKNOWN: Final = 500
 
 
 class UsualOutputs:
@@ -20,6 +21,11 @@ class UsualOutputs:
 
     def usual(self, model: str) -> int:
         return self._usual.get(model, 0)
+
+    def typical(self, model: str) -> int:
+        """The median of recent answers; a guess until there are some."""
+        recent = self._recent.get(model)
+        return sorted(recent)[len(recent) // 2] if recent else TYPICAL_UNKNOWN
 
     def note(self, model: str, output_tokens: int) -> None:
         recent = self._recent.get(model)

@@ -2,6 +2,11 @@
 
 A settlement that storage could not take is kept and submitted again until it is taken.  Repeating it is safe, because a
 hold ends once.  Where there is a journal, it is written down meanwhile, so that it outlives the process.
+
+A hold ends once also where two want to end it: this process, and the sweeper of another one that took it for dead.
+After an outage for all, settlements come first, because the sweeper waits for them.  A process that alone could not
+reach storage for longer than its leases comes too late: the customer has paid what was produced when it was last heard
+of, and the settlement changes nothing, be it more or less; both amounts are logged.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from domain.credits import HoldEnded, UnknownHold
@@ -17,6 +23,7 @@ from domain.ids import HoldId
 from domain.ledger import HoldSettled, RenewHold, SettleHold
 from domain.ports.journal import Ending, Journal
 from domain.ports.ledger import Ledger
+from domain.usage import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,7 @@ class Settler:
         self._journal = journal
         self._under_way: dict[HoldId, Ending] = {}
         self._refused: dict[HoldId, Ending] = {}
+        self._comparing: set[asyncio.Task[None]] = set()
         self._retrying: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
 
@@ -106,6 +114,10 @@ class Settler:
         elif isinstance(error, HoldEnded):
             # An earlier try arrived although its answer did not, or the sweeper came first.
             log.info("hold %s had ended before", operation.hold_id)
+            if isinstance(operation, SettleHold):
+                comparing = asyncio.get_running_loop().create_task(self._compare(operation))
+                self._comparing.add(comparing)
+                comparing.add_done_callback(self._comparing.discard)
         elif isinstance(error, UnknownHold):
             log.error("hold %s was never opened; its settlement is dropped", operation.hold_id)
         else:
@@ -114,6 +126,18 @@ class Settler:
             return
         if self._journal is not None:
             self._journal.forget(operation.hold_id)
+
+    async def _compare(self, late: SettleHold) -> None:
+        """Tell whoever runs the gateway where a customer paid something else than the request had cost."""
+        with suppress(StorageUnavailable):
+            paid = await self._ledger.generation(late.account_id, late.record.id)
+            if paid is not None and paid.outcome is Outcome.RECOVERED and paid.cost != late.record.cost:
+                log.warning(
+                    "request %s cost $%s, but its lease had ended: $%s were charged, by its last heartbeat",
+                    late.hold_id,
+                    late.record.cost,
+                    paid.cost,
+                )
 
     def _retry_soon(self) -> None:
         if self._retrying is None:

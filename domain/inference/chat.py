@@ -6,14 +6,17 @@ The raw body stays with the request: where the vendor speaks the caller's dialec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
 from domain.catalog import Capability, Dialect
 from domain.errors import PaymentRequired
 from domain.money import Usd
-from domain.routing import Preferences
+from domain.routing import NO_PREFERENCES, Preferences
+from domain.usage import Usage
+
+SESSION_LENGTH_MAX = 512
 
 
 class MaxCostExceeded(PaymentRequired):
@@ -37,9 +40,21 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     """An estimate."""
     needs: frozenset[Capability] = frozenset()
-    preferences: Preferences = Preferences()
+    preferences: Preferences = NO_PREFERENCES
     cost_max: Usd | None = None
+    parameters: frozenset[str] = frozenset()
+    """The names of the parameters that were sent, by OpenAI's names where it has one for them."""
+    app: str = ""
+    """What the caller's program says that it is called."""
     session: str | None = None
+    """The conversation's name, where the caller gave one."""
+    beginning: Callable[[], bytes] | None = None
+    """Reads what all requests of a conversation begin with, the system prompt and the first user message."""
+    ceiling: Usage | None = None
+    """The most that it can use, where its body alone tells that: embeddings, images, speech.  None for a chat, whose
+    length is the model's choice."""
+    headers: Mapping[str, str] = {}
+    """The caller's headers that a vendor of the same dialect is sent too, by lower-case name."""
     parsed: object = None
     """What the dialect keeps of reading the body, so that writing it out again need not parse it; opaque to others."""
 
@@ -52,6 +67,8 @@ class ChatCall(Struct, frozen=True, kw_only=True):
     output_limit: int | None = None
     """Set where the limit sent must be lower than what was asked for."""
     first_byte_s: float = 300.0
+    conversation: str = ""
+    """A keyed hash that all requests of one conversation share; "" where no prompt cache would pay."""
     id: str = ""
     """The request's, for answers to which the vendor gives none."""
     at_s: int = 0

@@ -13,10 +13,12 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.catalog import Offer
 from domain.inference.chat import ChatRequest, MaxCostExceeded
 from domain.money import ZERO, Usd
+from domain.routing import Exclusion, Route, Why
 from domain.usage import Usage
 
 OUTPUT_TOKENS_LEAST: Final = 16
@@ -44,7 +46,7 @@ def plan_hold(policy: HoldPolicy, request: ChatRequest, offers: Sequence[Offer],
     Raises MaxCostExceeded where the caller's own ceiling pays for no answer at all.
     """
     wanted = max(_wanted(policy, request, offer, usual_output) for offer in offers)
-    least = max(_cost(offer, request, min(OUTPUT_TOKENS_LEAST, _asked(request, offer))) for offer in offers)
+    least = max(least_cost(request, offer) for offer in offers)
     if request.cost_max is not None:
         if least > request.cost_max:
             raise MaxCostExceeded(
@@ -56,12 +58,51 @@ def plan_hold(policy: HoldPolicy, request: ChatRequest, offers: Sequence[Offer],
     return HoldPlan(max(wanted, least), least)
 
 
+def least_cost(request: ChatRequest, offer: Offer) -> Usd:
+    """The prompt and a short answer: whoever cannot pay this cannot have the request."""
+    return _cost(offer, request, min(OUTPUT_TOKENS_LEAST, _asked(request, offer)))
+
+
+def within_ceiling(request: ChatRequest, route: Route) -> Route:
+    """The route without the offers that `max_cost_usd` pays no answer of, where it pays one of another."""
+    most = request.cost_max
+    if most is None or len(route.offers) < 2:  # noqa: PLR2004 - there is another
+        return route
+    costs = [(offer, least_cost(request, offer)) for offer in route.offers]
+    fitting = tuple(offer for offer, cost in costs if cost <= most)
+    if not fitting or len(fitting) == len(costs):
+        return route
+    dear = [
+        Exclusion(offer, f"it costs at least ${cost} and max_cost_usd allows ${most}", Why.ABOVE_MAX_COST)
+        for offer, cost in costs
+        if cost > most
+    ]
+    return replace(route, offers=fitting, excluded=(*route.excluded, *dear))
+
+
+class CostRange(Struct, frozen=True):
+    """What a request may cost at one offer, by our estimate of its prompt, nothing of it read from a cache."""
+
+    least: Usd
+    """With the shortest answer."""
+    likely: Usd
+    most: Usd
+    """With the longest answer that may come."""
+
+
+def cost_range(request: ChatRequest, offer: Offer, typical_output: int) -> CostRange:
+    """`typical_output` is what answers of this model usually are."""
+    asked = _asked(request, offer)
+    least, likely, most = (_cost(offer, request, tokens) for tokens in (1, min(asked, typical_output), asked))
+    return CostRange(least, likely, most)
+
+
 def output_limit(policy: HoldPolicy, request: ChatRequest, offer: Offer, held: Usd, spendable: Usd) -> int | None:
     """The limit to send where it must be lower than the one asked for; None where that can be paid."""
     credit = held if policy is HoldPolicy.STRICT else held + spendable
     if request.cost_max is not None:
         credit = min(credit, request.cost_max)
-    if offer.price is None:
+    if offer.price is None or request.ceiling is not None:
         return None
     affordable = offer.price.output_affordable(credit, prompt_usage(request), offer.markup_ppm)
     if affordable is None:
@@ -71,11 +112,15 @@ def output_limit(policy: HoldPolicy, request: ChatRequest, offer: Offer, held: U
 
 
 def prompt_usage(request: ChatRequest) -> Usage:
+    if request.ceiling is not None:
+        return request.ceiling
     return Usage(input=request.prompt_tokens, requests=1)
 
 
 def produced_usage(request: ChatRequest, output_tokens: int) -> Usage:
     """Our own account of an answer that its vendor gave no usage for."""
+    if request.ceiling is not None:
+        return request.ceiling
     return Usage(input=request.prompt_tokens, output=output_tokens, requests=1)
 
 

@@ -10,8 +10,17 @@ from typing import Any, Protocol, overload
 from msgspec import Struct
 
 from domain.credits import CreditAccount, Hold, Transfer
-from domain.ids import AccountId
-from domain.ledger import ExtendHold, HoldExtended, HoldOpened, HoldSettled, OpenHold, Operation, SettleHold
+from domain.ids import AccountId, KeyId
+from domain.ledger import (
+    ExtendHold,
+    HoldExtended,
+    HoldOpened,
+    HoldSettled,
+    KeyMeter,
+    OpenHold,
+    Operation,
+    SettleHold,
+)
 from domain.usage import Generation
 
 
@@ -45,6 +54,12 @@ class Ledger(Protocol):
 
     async def account(self, account_id: AccountId) -> CreditAccount:
         """The account after everything submitted here so far; empty where it never had credit."""
+        ...
+
+    async def key_meter(self, key_id: KeyId) -> KeyMeter | None:
+        """What a key with limits of its own has used, after everything submitted here so far; None before its first
+        request.
+        """
         ...
 
     async def overdue_holds(self, at: datetime, limit: int) -> Sequence[Hold]:

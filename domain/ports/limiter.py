@@ -16,6 +16,13 @@ class Limiter(Protocol):
         """
         ...
 
+    async def peek(self, subjects: Sequence[Subject], tokens: int) -> Admitted:
+        """What `acquire` would answer now, with an empty lease and the headroom before it; nothing is taken.
+
+        Raises RateLimitExceeded where `acquire` would.
+        """
+        ...
+
     def release(self, subjects: Sequence[Subject], admitted: Admitted, tokens_over: int) -> None:
         """Give the places back, and correct the estimate: `tokens_over` were used beyond it (negative: fewer)."""
         ...

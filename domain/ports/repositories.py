@@ -6,15 +6,17 @@ topic's revision; `Revisions` tells the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from msgspec import Struct
 
 from domain.accounts import Account, AccountStatus
-from domain.ids import AccountId, KeyId, ModelId, VendorSlug
+from domain.ids import AccountId, KeyId, ModelId, PriceId, VendorSlug
 from domain.keys import ApiKey, KeyPolicy
+from domain.markups import Markup, MarkupScope
+from domain.ports.catalog import Asked
 from domain.ports.vendors import ListedModel
 from domain.pricing import Price
 
@@ -93,7 +95,31 @@ class Prices(Protocol):
         ...
 
     async def history(self, vendor: VendorSlug, model: ModelId) -> Sequence[Price]:
-        """Newest first."""
+        """Newest first, also those that are not valid yet and those that no operator set."""
+        ...
+
+    async def next_change(self, after: datetime) -> datetime | None:
+        """When the next version that an operator set becomes valid; None where none is waiting."""
+        ...
+
+    async def versions(self, ids: Collection[PriceId]) -> Sequence[Price]:
+        """Those of these that are known."""
+        ...
+
+
+class Markups(Protocol):
+    """What is put on top of vendors' prices; one rule for each scope."""
+
+    async def all(self) -> Sequence[Markup]:
+        """In order of scope."""
+        ...
+
+    async def put(self, markup: Markup) -> None:
+        """Replaces the rule of the same scope.  Bumps the topic "prices"."""
+        ...
+
+    async def remove(self, scope: MarkupScope) -> None:
+        """Raises UnknownMarkup.  Bumps the topic "prices"."""
         ...
 
 
@@ -107,6 +133,10 @@ class PriceVersions(Protocol):
         """
         ...
 
+    async def latest_recorded(self) -> Sequence[Price]:
+        """For each vendor and model the version that was recorded last."""
+        ...
+
 
 class CatalogEntries(Protocol):
     """The last good models list of every vendor, so that a restart does not begin empty."""
@@ -115,7 +145,15 @@ class CatalogEntries(Protocol):
         """Bumps the topic "catalog" if anything changed."""
         ...
 
-    async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]: ...
+    async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]:
+        """What has not changed since the last call may be the same objects."""
+        ...
+
+    async def asked(self, vendor: VendorSlug, at: datetime, failure: str | None) -> None:
+        """The vendor was asked for its list; `failure` says why none came."""
+        ...
+
+    async def last_asked(self) -> Mapping[VendorSlug, Asked]: ...
 
 
 class Revisions(Protocol):

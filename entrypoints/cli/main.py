@@ -28,12 +28,19 @@ app.command(
     help="Move the embedded database to PostgreSQL.",
     sort_key=3,
 )
+app.command("entrypoints.cli.backup:backup", help="Copy the embedded database to a file.", sort_key=3)
+app.command(
+    "entrypoints.cli.connect:connect", help="Set up Claude Code, Codex and other clients for this gateway.", sort_key=4
+)
 app.command("entrypoints.cli.doctor:doctor", help="Check every setting, connection and vendor.", sort_key=4)
 app.command("entrypoints.cli.accounts:app", name="accounts", help="Open, list, suspend and restore accounts.")
 app.command("entrypoints.cli.keys:app", name="keys", help="Make, list and revoke API keys.")
 app.command("entrypoints.cli.credits:app", name="credits", help="Give, take and show credit.")
 app.command("entrypoints.cli.prices:app", name="prices", help="Set and list what models cost.")
-app.command("entrypoints.cli.catalog:app", name="catalog", help="List models, and ask vendors for theirs.")
+app.command(
+    "entrypoints.cli.catalog:app", name="catalog", help="List models, ask vendors for theirs, add names and offers."
+)
+app.command("entrypoints.cli.vendors:app", name="vendors", help="Switch vendors on and off, and see how they are.")
 app.command("entrypoints.cli.ledger:app", name="ledger", help="Check the books.")
 
 

@@ -8,6 +8,9 @@ from msgspec.structs import replace
 
 from adapters.sql.database import Database
 from adapters.sql.migrate import Ahead, Behind, Current, revision_state, upgrade
+from adapters.sql.partitions import MonthlyPartitions
+from adapters.sql.privileges import grant_to
+from adapters.system.clock import SystemClock
 from entrypoints.cli.output import print_json, refuse
 from entrypoints.cli.session import configured
 from entrypoints.settings import WORKERS_MAX
@@ -39,8 +42,16 @@ def worker() -> int:
     return run(configured())
 
 
-def migrate(*, json: bool = False) -> int:
-    """Bring the database's schema up to date; doing it twice, or from two places at once, is safe."""
+def migrate(*, app_role: str | None = None, json: bool = False) -> int:
+    """Bring the database's schema up to date; doing it twice, or from two places at once, is safe.
+
+    Parameters
+    ----------
+    app_role
+        PostgreSQL's role that the gateway serves with: it gets the least privileges that this needs.
+    json
+        Print JSON.
+    """
     settings = configured()
 
     async def migrated() -> Current | Behind | Ahead:
@@ -48,6 +59,10 @@ def migrate(*, json: bool = False) -> int:
         try:
             if not isinstance(await revision_state(database), Ahead):
                 await upgrade(database)
+                # Before the first row, which would keep its month in the default partition.
+                await MonthlyPartitions(database, SystemClock())()
+                if app_role is not None:
+                    await grant_to(database, app_role)
             return await revision_state(database)
         finally:
             await database.close()
@@ -57,7 +72,9 @@ def migrate(*, json: bool = False) -> int:
         refuse("schema_differs", "The schema is newer than this release. Use the newer release.", as_json=json)
         return 1
     if json:
-        print_json({"revision": state.revision})
+        print_json({"revision": state.revision, "app_role": app_role})
     else:
         print(f"The schema is up to date ({state.revision}).")
+        if app_role is not None:
+            print(f"The role {app_role} may serve, and neither change nor remove a transfer of credit.")
     return 0

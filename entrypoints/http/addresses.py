@@ -7,11 +7,14 @@ read from its end, and the first address that is no trusted proxy is the client.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 Network = IPv4Network | IPv6Network
 HOPS_MAX = 32
+REMEMBERED = 4_096
+"""Addresses read lately: a connection brings the same one with each of its requests."""
 
 
 class ClientAddresses:
@@ -48,6 +51,7 @@ def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
     return reversed(joined.decode("latin-1").rsplit(",", HOPS_MAX)[-HOPS_MAX:])
 
 
+@lru_cache(REMEMBERED)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     """An address, also with a port or in brackets; an IPv4 address inside IPv6 comes out plain."""
     text = text.strip()

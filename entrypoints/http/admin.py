@@ -10,13 +10,9 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta, Struct
 
 from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
-from application.catalog import ListModels, PriceWish, RefreshCatalog, SetPrice
+from application.catalog import RefreshCatalog
 from application.credits import AdjustCredit, GrantCredit, ShowBalance
-from application.pages import checked_limit, page
 from application.settlements import ShowSettlements
-from domain.access import Caller
-from domain.catalog import Offer
-from domain.errors import InvalidRequest
 from domain.keys import Scope
 from domain.ports.catalog import Refreshed
 from entrypoints.http.account import Moment
@@ -27,16 +23,12 @@ from entrypoints.http.views import (
     AdjustedView,
     BalanceView,
     HoldView,
-    OffersView,
-    PriceView,
     read_usd,
     shown_account,
     shown_accounts,
     shown_adjusted,
     shown_balance,
     shown_hold,
-    shown_offers,
-    shown_price,
 )
 
 AccountWord = Annotated[str, Meta(min_length=1, max_length=254)]
@@ -58,22 +50,6 @@ class AdjustBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Negative to take credit away."""
     reason: str
     reference: str | None = None
-
-
-class PriceBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """USD per million tokens, as decimal strings."""
-
-    model: Annotated[str, Meta(min_length=1, max_length=200)]
-    vendor: str | None = None
-    input_usd: str
-    output_usd: str
-    cache_read_usd: str | None = None
-    cache_write_5m_usd: str | None = None
-    cache_write_1h_usd: str | None = None
-    reasoning_usd: str | None = None
-    free: bool = False
-    confirmed: bool = False
-    """For a price far from what others ask."""
 
 
 class AccountBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,67 +154,6 @@ class AdminAccountController(Controller):
         return shown_account(await find_account(found.id))
 
 
-class PriceController(Controller):
-    path = "/admin/prices"
-    tags = ("Administration",)
-    guards = (Needs(Scope.ADMIN),)
-
-    @get()
-    async def list_prices(
-        self,
-        list_models: NamedDependency[ListModels],
-        model: FromQuery[str | None] = None,
-        vendor: FromQuery[str | None] = None,
-        unpriced: FromQuery[bool] = False,
-        limit: FromQuery[int] = 50,
-        cursor: FromQuery[str | None] = None,
-    ) -> OffersView:
-        """What each vendor's offer of each model costs now; `unpriced` shows only those that have no price."""
-        size = checked_limit(limit)
-        offers = [
-            offer
-            for known in list_models.catalog.current().models.values()
-            for offer in known.offers
-            if (model is None or offer.model == model)
-            and (vendor is None or offer.vendor == vendor)
-            and (offer.price is None or not unpriced)
-            and (cursor is None or _place(offer) > cursor)
-        ]
-        offers.sort(key=_place)
-        return shown_offers(page(offers[: size + 1], size, _place))
-
-    @post()
-    async def set_price(
-        self,
-        data: JSONBody[PriceBody],
-        caller: NamedDependency[Caller],
-        set_price: NamedDependency[SetPrice],
-    ) -> PriceView:
-        """Set what one vendor's offer of a model costs from now on, before the markup, per million tokens."""
-        wish = PriceWish(
-            input=data.input_usd,
-            output=data.output_usd,
-            cache_read=data.cache_read_usd,
-            cache_write_5m=data.cache_write_5m_usd,
-            cache_write_1h=data.cache_write_1h_usd,
-            reasoning=data.reasoning_usd,
-        )
-        try:
-            price = await set_price(
-                data.model,
-                wish,
-                vendor=data.vendor,
-                free=data.free,
-                confirmed=data.confirmed,
-                author=caller.account.email,
-            )
-        except InvalidRequest as error:
-            if error.param in wish.__struct_fields__:
-                error.param = f"{error.param}_usd"
-            raise
-        return shown_price(price)
-
-
 class CatalogController(Controller):
     path = "/admin/catalog"
     tags = ("Administration",)
@@ -266,8 +181,3 @@ class SettlementController(Controller):
         """Holds that are open, and those that nobody renewed."""
         settlements = await show_settlements(limit)
         return SettlementsView(tuple(map(shown_hold, settlements.open)), tuple(map(shown_hold, settlements.overdue)))
-
-
-def _place(offer: Offer) -> str:
-    """Where an offer stands in the list; also the cursor that leads on from it."""
-    return f"{offer.model} {offer.vendor}"

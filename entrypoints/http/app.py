@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, Final, cast
 
 from litestar import Litestar, asgi
 from litestar.config.cors import CORSConfig
@@ -14,20 +15,33 @@ from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
 
+from domain.catalog import Dialect
+from domain.errors import DomainError
 from entrypoints.container import Container
 from entrypoints.http.addresses import ClientAddresses
-from entrypoints.http.chat import ChatRoute
+from entrypoints.http.chat import ChatDialect, ChatRoute
 from entrypoints.http.dependencies import handler_dependencies
 from entrypoints.http.docs import DOCUMENTED, openapi_config
-from entrypoints.http.errors import EXCEPTION_HANDLERS, openai_error
+from entrypoints.http.errors import (
+    EXCEPTION_HANDLERS,
+    anthropic_error,
+    anthropic_status,
+    openai_error,
+    status_of,
+)
+from entrypoints.http.explain import ExplainRoute
 from entrypoints.http.guards import Entrance
 from entrypoints.http.health import Readiness
-from entrypoints.http.inference_docs import CHAT_COMPLETIONS
+from entrypoints.http.inference_docs import CHAT_COMPLETIONS, COUNT_TOKENS, EXPLAIN, MESSAGES, RESPONSES
+from entrypoints.http.messages import PATH as COUNT_PATH
+from entrypoints.http.messages import CountRoute
 from entrypoints.http.metrics import Metrics
 from entrypoints.http.request_ids import with_request_ids
 from entrypoints.http.routes import ACCOUNT_ROUTES
 from entrypoints.http.streaming import OpenStreams
+from entrypoints.http.tasks import TASK_ROUTES
 from entrypoints.worker.jobs import background_jobs, run_jobs
 
 SETTLE_S = 10.0
@@ -57,12 +71,27 @@ class Gateway:
         self.streams.end_all()
 
 
+class Spoken(Struct, frozen=True):
+    """A dialect's chat route: what differs between them beside the codec."""
+
+    path: str
+    dialect: ChatDialect
+    documented: Mapping[str, Any]
+    error_body: Callable[..., bytes] = openai_error
+    error_status: Callable[[DomainError], int] = status_of
+    id_headers: tuple[bytes, ...] = (b"x-request-id",)
+
+
+ANTHROPIC_IDS: Final = (b"x-request-id", b"request-id")
+
+
 def create_gateway(container: Container) -> Gateway:
     """Builds everything and opens nothing; the ASGI lifespan does."""
     settings, adapters = container.settings(), container.adapters
     streams = OpenStreams(settings.server.keepalive_s)
     metrics = Metrics()
-    readiness = Readiness(adapters.revisions(), adapters.catalog(), adapters.clock())
+    settler = container.use_cases.settler()
+    readiness = Readiness(adapters.revisions(), adapters.catalog(), adapters.clock(), lambda: settler.refused)
     routes = _inference_routes(container, streams, metrics)
     gateway = Gateway(container, streams, metrics, readiness, app=_nothing)
     origins = list(settings.server.cors_origins)
@@ -98,24 +127,65 @@ def _inference_routes(container: Container, streams: OpenStreams, metrics: Metri
     """Routes on raw ASGI: their bodies are passed on as they came, and an answer's bytes as the vendor sent them."""
     settings, use_cases, adapters = container.settings(), container.use_cases, container.adapters
     top_up_url = settings.top_up_url
-    chat = ChatRoute(
-        dialect=container.openai_chat(),
-        chat=use_cases.complete_chat(),
+    spoken = (
+        Spoken("/v1/chat/completions", container.openai_chat(), CHAT_COMPLETIONS),
+        Spoken("/v1/messages", container.anthropic(), MESSAGES, anthropic_error, anthropic_status, ANTHROPIC_IDS),
+        Spoken("/v1/responses", container.openai_responses(), RESPONSES),
+        *(Spoken(path, container.tasks()[dialect], documented) for path, dialect, documented in TASK_ROUTES),
+    )
+    chats = [
+        ChatRoute(
+            dialect=each.dialect,
+            chat=use_cases.complete_chat(),
+            authenticate=use_cases.authenticate(),
+            once=use_cases.once_per_key(),
+            streams=streams,
+            addresses=ClientAddresses(settings.server.trusted_proxies),
+            clock=adapters.clock(),
+            ids=adapters.ids(),
+            path=each.path,
+            error_body=partial(each.error_body, top_up_url=top_up_url),
+            answered=metrics.answered,
+            error_status=each.error_status,
+            id_headers=each.id_headers,
+        )
+        for each in spoken
+    ]
+    count = CountRoute(
+        count_tokens=use_cases.count_tokens(),
+        read_request=container.anthropic().read_count_request,
+        passed_headers=container.anthropic().PASSED_HEADERS,
         authenticate=use_cases.authenticate(),
-        once=use_cases.once_per_key(),
-        streams=streams,
         addresses=ClientAddresses(settings.server.trusted_proxies),
-        clock=adapters.clock(),
         ids=adapters.ids(),
-        path="/v1/chat/completions",
-        error_body=lambda error, request_id: openai_error(error, request_id, top_up_url),
+        answered=metrics.answered,
+        top_up_url=top_up_url,
+    )
+    explain = ExplainRoute(
+        explain=use_cases.explain(),
+        readers={
+            Dialect.OPENAI_CHAT: container.openai_chat().read_request,
+            Dialect.ANTHROPIC: container.anthropic().read_request,
+            Dialect.OPENAI_RESPONSES: container.openai_responses().read_request,
+        },
+        authenticate=use_cases.authenticate(),
+        addresses=ClientAddresses(settings.server.trusted_proxies),
+        ids=adapters.ids(),
         answered=metrics.answered,
     )
 
-    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-        await chat(scope, receive, send)
+    return [
+        *(_raw(chat.path, each.documented, chat) for chat, each in zip(chats, spoken, strict=True)),
+        _raw(COUNT_PATH, COUNT_TOKENS, count),
+        _raw(explain.path, EXPLAIN, explain),
+    ]
 
-    return [asgi(chat.path, copy_scope=False, opt={DOCUMENTED: CHAT_COMPLETIONS})(chat_completions)]
+
+def _raw(path: str, documented: Mapping[str, Any], app: ASGIApp) -> ASGIRouteHandler:
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return asgi(path, copy_scope=False, opt={DOCUMENTED: documented})(served)
 
 
 @asynccontextmanager
@@ -126,6 +196,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
     ledger, settler, catalog = adapters.ledger(), use_cases.settler(), adapters.catalog()
     await ledger.open()
     await adapters.shared().open(use_cases.watch_revisions().look)
+    catalog.prepare = use_cases.show_models().prepare
     await catalog.load()
     # Before the sweeper, which knows of these holds only what their last heartbeat said.
     await settler.resume()
@@ -133,7 +204,6 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         use_cases.heartbeats().run(),
         gateway.streams.run(),
         use_cases.watch_revisions()(),
-        catalog.run(),
         run_jobs(background_jobs(container), adapters.leases(), adapters.ids().fresh()),
     ]
     tasks = [asyncio.create_task(work) for work in beside]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 from litestar.types import Receive, Scope, Send
+from msgspec.structs import replace
 
 from application.inference.chat import CompleteChat, RunningStream
 from application.inference.metering import Meter
 from application.inference.once import NOT_KEPT, OncePerKey, Ticket
 from application.keys import Authenticate
 from domain.access import Caller
-from domain.errors import DomainError, StorageUnavailable, Unavailable
+from domain.errors import DomainError, InvalidRequest, StorageUnavailable, Unavailable
 from domain.ids import RequestId
 from domain.inference.chat import ChatRequest
 from domain.keys import Scope as KeyScope
@@ -25,13 +26,17 @@ from domain.ports.clock import Clock, IdSource
 from domain.ports.repositories import StoredOutcome
 from domain.usage import Outcome, Usage
 from entrypoints.http.addresses import ClientAddresses
+from entrypoints.http.app_names import app_name
 from entrypoints.http.credentials import presented_secret
 from entrypoints.http.errors import METHOD_NOT_ALLOWED, InternalError, error_headers, status_of
 from entrypoints.http.exchange import CallerGone, Exchange, Headers, Watch, encoded
+from entrypoints.http.sessions import in_session
 from entrypoints.http.streaming import EventStream, OpenStreams
 
 IN_FLIGHT_MAX: Final = 2_500
 """Requests at once in one process; more are refused at once instead of making all of them slow."""
+PASSED_LENGTH_MAX: Final = 4_096
+"""Of a header that a vendor is sent too."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +60,12 @@ class StreamTelling(Protocol):
 class ChatDialect(Protocol):
     """A language that callers speak on a chat route."""
 
-    KEEP_ALIVE: bytes
+    @property
+    def KEEP_ALIVE(self) -> bytes: ...  # noqa: N802 - dialects are modules, and this is a constant of theirs
+    @property
+    def PASSED_HEADERS(self) -> tuple[bytes, ...]:  # noqa: N802
+        """Headers of callers that a vendor of the same dialect is sent too."""
+        ...
 
     def read_request(self, body: bytes) -> ChatRequest: ...
     def with_cost(self, answer: bytes, cost: Usd) -> bytes: ...
@@ -91,6 +101,8 @@ class ChatRoute:
     answered: Callable[[str, int, Meter | None], None]
     """Counts an answer: the route, its status and its meter."""
     error_status: Callable[[DomainError], int] = status_of
+    id_headers: tuple[bytes, ...] = (b"x-request-id",)
+    """Which headers of an answer name its request."""
     in_flight: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +132,11 @@ class ChatRoute:
             scope=KeyScope.INFERENCE,
         )
         body = await exchange.body()
-        request = self.dialect.read_request(body)
+        request = in_session(self.dialect.read_request(body), exchange)
+        if app := app_name(exchange.headers):
+            request = replace(request, app=app)
+        if passed := passed_headers(scope["headers"], self.dialect.PASSED_HEADERS):
+            request = replace(request, headers=passed)
         key = exchange.header(b"idempotency-key")
         with Watch(exchange, self.streams.watched, listens=key is None) as watch:
             try:
@@ -167,19 +183,22 @@ class ChatRoute:
             (b"x-gatewayz-cost-usd", str(done.cost).encode()),
             (b"x-gatewayz-balance-usd", str(meter.balance).encode()),
         )
+        if saved := meter.cache_saved:
+            headers.append((b"x-gatewayz-cache-saved-usd", str(saved).encode()))
         headers += encoded(done.answer.headers.items())
         body = self.dialect.with_cost(done.answer.body, done.cost)
+        kind = done.answer.content_type.encode("latin-1", "replace")
         if ticket is not None:
-            await self._keep(ticket, 200, headers, body)
+            await self._keep(ticket, 200, [*headers, (b"content-type", kind)], body)
         self.answered(self.path, 200, meter)
-        await exchange.answer(200, headers, body)
+        await exchange.answer(200, headers, body, kind)
 
     async def _stream(
         self, exchange: Exchange, caller: Caller, request: ChatRequest, watch: Watch, *, keeps: bool = False
     ) -> tuple[EventStream, RunningStream]:
         stream = EventStream(exchange, watch, self.dialect.KEEP_ALIVE, keeps=keeps)
         telling = self.dialect.telling(request, exchange.request_id, int(self.clock.now().timestamp()))
-        stream.headers = [(b"x-request-id", exchange.request_id.encode())]
+        stream.headers = self._ids(exchange)
         self.streams.add(stream)
         try:
             running = await self.chat.stream(caller, request, RequestId(exchange.request_id))
@@ -231,7 +250,7 @@ class ChatRoute:
 
     async def _refuse(self, exchange: Exchange, error: DomainError) -> None:
         status = self.error_status(error)
-        headers: Headers = [(b"x-request-id", exchange.request_id.encode()), *error_headers(error)]
+        headers: Headers = [*self._ids(exchange), *error_headers(error)]
         if isinstance(error, RateLimitExceeded):
             headers += _limit_headers(error.requests, error.tokens)
         if not exchange.status:
@@ -243,7 +262,7 @@ class ChatRoute:
     def _headers(self, exchange: Exchange, meter: Meter) -> Headers:
         offer = meter.offer
         headers: Headers = [
-            (b"x-request-id", exchange.request_id.encode()),
+            *self._ids(exchange),
             *_limit_headers(meter.admitted.requests, meter.admitted.tokens),
         ]
         if offer is not None:
@@ -251,6 +270,10 @@ class ChatRoute:
         if meter.output_limit is not None:
             headers.append((b"x-gatewayz-max-tokens", b"%d" % meter.output_limit))
         return headers
+
+    def _ids(self, exchange: Exchange) -> Headers:
+        request_id = exchange.request_id.encode()
+        return [(name, request_id) for name in self.id_headers]
 
     async def _keep(self, ticket: Ticket, status: int, headers: Headers, body: bytes) -> None:
         kept = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
@@ -282,18 +305,35 @@ def _length_stop(running: RunningStream, request: ChatRequest, telling: StreamTe
     end = telling.length_stop(running.produced() if record is None else record.usage)
     if not request.wants_usage or record is None:
         return end
-    return telling.with_usage_before_end(end, record.usage, record.cost) or end
+    return telling.with_usage_before_end(end, record.usage, record.cost) or telling.with_cost(end, record.cost)
 
 
 def _costed(piece: bytes, running: RunningStream, telling: StreamTelling) -> tuple[bytes, bool]:
     """The piece with the cost in its usage frame, or with a frame of our own where the vendor sent none."""
     if running.cost is not None:
-        return telling.with_cost(piece, running.cost), True
+        told = telling.with_cost(piece, running.cost)
+        # A translated stream may know its usage some events before it writes it.
+        return told, told is not piece
     if not telling.is_end(piece):
         return piece, False
     usage = running.produced()
     ended = telling.with_usage_before_end(piece, usage, running.meter.cost(usage))
     return (piece, False) if ended is None else (ended, True)
+
+
+def passed_headers(headers: Iterable[tuple[bytes, bytes]], names: tuple[bytes, ...]) -> dict[str, str]:
+    """The headers of these names that a caller sent, several of one name joined as a list.  Raises InvalidRequest."""
+    found: dict[str, str] = {}
+    if not names:
+        return found
+    for name, value in headers:
+        if name not in names or not (text := value.strip().decode("latin-1")):
+            continue
+        if not text.isascii() or not text.isprintable() or len(text) > PASSED_LENGTH_MAX:
+            raise InvalidRequest(f"The header {name.decode()} cannot be read.", param=name.decode())
+        known = found.get(name.decode())
+        found[name.decode()] = text if known is None else f"{known},{text}"
+    return found
 
 
 def _stopping() -> StreamEnded:

@@ -61,7 +61,23 @@ TYPE: Final[Mapping[int, str]] = {
 }
 """The word that clients of OpenAI find in `error.type`; "server_error" for every other status."""
 
+ANTHROPIC_TYPE: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""The word that clients of Anthropic find in `error.type`; "api_error" for every other status."""
+
 SERVER_ERROR: Final = 500
+OVERLOADED: Final = 529
 NOT_FOUND: Final = 404
 METHOD_NOT_ALLOWED: Final = 405
 TOO_LARGE: Final = 413
@@ -69,6 +85,8 @@ TOO_LARGE: Final = 413
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
 _PATH = re.compile(r"`\$\.?([^`]*)`")
+_MESSAGES_PATH = re.compile(r"/(?:v1/){0,2}messages(?:/|\Z)")
+"""Also the wrong turns of clients that speak Anthropic's dialect."""
 _BELOW_V1 = frozenset(
     {"chat", "completions", "responses", "messages", "embeddings", "images", "audio", "rerank", "moderations"}
     | {"models", "generations"}
@@ -113,6 +131,32 @@ def openai_error(error: DomainError, request_id: str, top_up_url: str | None = N
     )
 
 
+def anthropic_status(error: DomainError) -> int:
+    """As `status_of`; that no vendor can serve at the moment has a status of its own in Anthropic's dialect."""
+    status = status_of(error)
+    passes = isinstance(error, Unavailable) and error.code == "no_vendor_available" and error.retry_after_s is not None
+    return OVERLOADED if passes else status
+
+
+def anthropic_error(error: DomainError, request_id: str, top_up_url: str | None = None) -> bytes:
+    """The body that Anthropic's clients read.  They show the message alone, so that it names the way to more credit."""
+    details = {"error_code": error.code, "param": error.param} | _credit_details(error, top_up_url)
+    message = error.message
+    if (link := details.get("top_up_url")) and link not in message:
+        message = f"{message} Top up at {link}"
+    return msgspec.json.encode(
+        {
+            "type": "error",
+            "error": {
+                "type": ANTHROPIC_TYPE.get(anthropic_status(error), "api_error"),
+                "message": message,
+                "details": {name: value for name, value in details.items() if value is not None},
+            },
+            "request_id": request_id,
+        }
+    )
+
+
 def error_headers(error: DomainError) -> list[tuple[bytes, bytes]]:
     """What the status alone does not say."""
     if error.retry_after_s is None:
@@ -141,7 +185,9 @@ AnyRequest = Request[Any, Any, State]
 
 
 def tell_refusal(request: AnyRequest, error: DomainError) -> Response[bytes]:
-    body = openai_error(error, request_id_of(request.scope), getattr(request.app.state, "top_up_url", None))
+    speaks_anthropic = _MESSAGES_PATH.match(request.scope["path"]) is not None
+    written = anthropic_error if speaks_anthropic else openai_error
+    body = written(error, request_id_of(request.scope), getattr(request.app.state, "top_up_url", None))
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return Response(body, status_code=status_of(error), headers=headers, media_type="application/json")
 

@@ -96,13 +96,15 @@ class Exchange:
             raise CallerGone
         return message  # type: ignore[no-any-return]
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+    async def answer(
+        self, status: int, headers: Headers, body: bytes, content_type: bytes = b"application/json"
+    ) -> None:
         """A whole answer; nothing where one has gone out already."""
         if self.status:
             return
         self.status = status
         self.answered_bytes = len(body)
-        headers += ((b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()))
+        headers += ((b"content-type", content_type), (b"content-length", str(len(body)).encode()))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +21,8 @@ from entrypoints.version import gateway_version
 STORAGE_ANSWERS_WITHIN_S: Final = 2.0
 ASKED_AGAIN_AFTER_S: Final = 1.0
 """Probes come from anywhere and often; storage is asked at most so often for them."""
+UNSETTLED_MAX: Final = 1_000
+"""With more settlements that storage could not take, others should serve."""
 
 
 class WelcomeView(Struct, frozen=True):
@@ -39,6 +42,8 @@ class ReadinessView(Struct, frozen=True, kw_only=True):
     storage: str
     models: int
     """That can be asked for; none makes a gateway not ready."""
+    unsettled: int
+    """Settlements that storage could not take yet; too many make a gateway not ready."""
 
 
 class PongView(Struct, frozen=True):
@@ -52,6 +57,7 @@ class Readiness:
     revisions: Revisions
     catalog: CatalogSource
     clock: Clock
+    unsettled: Callable[[], int] = field(default=lambda: 0)
     draining: bool = False
     _storage: bool = field(default=False, init=False)
     _models: int = field(default=0, init=False)
@@ -62,11 +68,13 @@ class Readiness:
         if self._asked_at is None or now - self._asked_at >= ASKED_AGAIN_AFTER_S:
             self._asked_at = now
             self._storage, self._models = await self._storage_answers(), len(self.catalog.current().listed())
-        serves = "ready" if self._storage and self._models else "not_ready"
+        unsettled = self.unsettled()
+        serves = "ready" if self._storage and self._models and unsettled <= UNSETTLED_MAX else "not_ready"
         return ReadinessView(
             status="draining" if self.draining else serves,
             storage="ok" if self._storage else "does not answer",
             models=self._models,
+            unsettled=unsettled,
         )
 
     async def _storage_answers(self) -> bool:

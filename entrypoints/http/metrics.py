@@ -20,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from application.inference.metering import Meter
 from domain.keys import Scope
 from domain.ledger import HoldSettled, SettleHold
+from domain.routing import Ordering
 from domain.usage import Generation
 from entrypoints.http.guards import Needs, entrance_of
 
@@ -47,6 +48,13 @@ class Metrics:
         self._first_tokens = self._histogram("first_token_seconds", "From request to first content.", SECONDS, "vendor")
         self._tokens = self._counter("tokens", "Tokens used, by class.", "model", "vendor", "kind")
         self._cost = self._counter("cost_nanos", "Nano-dollars charged.", "model", "vendor")
+        self._cache_saved = self._counter(
+            "cache_saved_nanos",
+            "Nano-dollars that vendors' prompt caches saved; kept: routing had kept the conversation there.",
+            "model",
+            "vendor",
+            "kept",
+        )
         self._overrun = self._counter("overrun_nanos", "Nano-dollars beyond all credit of their customer.")
         self._loss = self._counter("vendor_loss_nanos", "Nano-dollars that vendors produced and no customer pays.")
         self._attempts = self._counter("vendor_attempts", "Calls of vendors; no fault is success.", "vendor", "fault")
@@ -57,11 +65,14 @@ class Metrics:
     def answered(self, route: str, status: int, meter: Meter | None) -> None:
         """A request has been answered, or its stream has ended."""
         record = meter.record if meter else None
-        if record is None:
+        if meter is None or record is None:
             self._child(self._requests, route, str(status), "", "", "").inc()
             return
         labels = (route, str(status), record.model, record.vendor, str(record.outcome))
         self._child(self._requests, *labels).inc()
+        if saved := meter.cache_saved:
+            kept = str(meter.route.ordering is Ordering.CACHE).lower()
+            self._child(self._cache_saved, record.model, record.vendor, kept).inc(saved.nanos)
         self._child(self._durations, route).observe(record.duration_ms / 1000)
         if record.first_token_ms is not None:
             self._child(self._first_tokens, record.vendor).observe(record.first_token_ms / 1000)

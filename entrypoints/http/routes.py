@@ -11,24 +11,36 @@ from entrypoints.http.admin import (
     AdminAccountController,
     AdminCreditController,
     CatalogController,
-    PriceController,
     SettlementController,
 )
 from entrypoints.http.generations import GenerationController
 from entrypoints.http.health import HealthController
 from entrypoints.http.metrics import MetricsController
+from entrypoints.http.modelz import ModelzController
 from entrypoints.http.models import ModelController
+from entrypoints.http.providers import GatewaysController, ProviderController, VendorHealthController
+from entrypoints.http.rankings import RankingController
+from entrypoints.http.vendors import AdminNamesController, AdminVendorController
+from entrypoints.http.prices import MarkupController, PriceController
 
 ACCOUNT_ROUTES: Final[tuple[type[Controller], ...]] = (
     HealthController,
     MetricsController,
     ModelController,
+    ProviderController,
+    GatewaysController,
+    RankingController,
+    ModelzController,
+    VendorHealthController,
     GenerationController,
     CreditController,
     KeyController,
     AdminCreditController,
     AdminAccountController,
+    AdminVendorController,
+    AdminNamesController,
     PriceController,
+    MarkupController,
     CatalogController,
     SettlementController,
 )

@@ -17,8 +17,9 @@ from domain.credits import NEVER, Hold, Lot, Transfer
 from domain.errors import InvalidRequest
 from domain.keys import ApiKey, Budget, BudgetPeriod, Environment, Scope
 from domain.limits import LimitSet
+from domain.markups import Markup
 from domain.money import Usd
-from domain.pricing import Price, Rates
+from domain.pricing import EACH, Price, Rates, shown_rate
 from domain.usage import Attempt, Generation, Outcome, Usage
 
 NO_LIMIT = 10**12
@@ -170,6 +171,10 @@ class PriceView(Struct, frozen=True, kw_only=True):
     model: str
     usd_per_million: dict[str, str]
     """By class of usage; a class that is not there costs what the class that it is part of costs."""
+    usd_each: dict[str, str]
+    """For one image, second, search or request."""
+    image_usd: dict[str, str]
+    """For one image of a size and quality, instead of what `usd_each` says."""
     over_input_tokens: dict[int, dict[str, str]]
     """The same for prompts longer than so many tokens."""
     free: bool
@@ -187,6 +192,42 @@ class OfferView(Struct, frozen=True, kw_only=True):
     markup: str
     price: PriceView | None
     """None: it cannot be asked for until it has one."""
+
+
+class DoubtView(Struct, frozen=True, kw_only=True):
+    """An offer that does not cost what its vendor lists."""
+
+    model: str
+    vendor: str
+    reason: str
+    listed: PriceView | None
+    """None: what the list says cannot be read as a price."""
+    used: PriceView | None
+    """What is charged instead; None: the offer is not used until it has a price."""
+
+
+class DoubtsView(Struct, frozen=True):
+    offers: tuple[DoubtView, ...]
+    next_cursor: str | None
+
+
+class PricesView(Struct, frozen=True):
+    prices: tuple[PriceView, ...]
+
+
+class MarkupView(Struct, frozen=True, kw_only=True):
+    """A factor on vendors' prices; a part that is null stands for all of them."""
+
+    vendor: str | None
+    model: str | None
+    plan: str | None
+    markup: str
+    author: str
+    set_at: datetime
+
+
+class MarkupsView(Struct, frozen=True):
+    markups: tuple[MarkupView, ...]
 
 
 class OffersView(Struct, frozen=True):
@@ -331,8 +372,10 @@ def shown_price(price: Price) -> PriceView:
         id=price.id,
         vendor=price.vendor,
         model=price.model,
-        usd_per_million=_shown_rates(price.rates),
-        over_input_tokens={tier.over_input_tokens: _shown_rates(tier.rates) for tier in price.tiers},
+        usd_per_million=_shown_rates(price.rates, each=False),
+        usd_each=_shown_rates(price.rates, each=True),
+        image_usd={each.variant: shown_rate(each.rate, "images") for each in price.image_rates},
+        over_input_tokens={tier.over_input_tokens: _shown_rates(tier.rates, each=False) for tier in price.tiers},
         free=price.free,
         source=price.source,
         author=price.author,
@@ -340,9 +383,33 @@ def shown_price(price: Price) -> PriceView:
     )
 
 
-def _shown_rates(rates: Rates) -> dict[str, str]:
-    given = {name: getattr(rates, name) for name in rates.__struct_fields__}
-    return {name: str(Usd(rate)) for name, rate in given.items() if rate or name in {"input", "output"}}
+def _shown_rates(rates: Rates, *, each: bool) -> dict[str, str]:
+    """Of what is counted by the piece, or of all else."""
+    given = {name: getattr(rates, name) for name in rates.__struct_fields__ if (name in EACH) is each}
+    return {name: shown_rate(rate, name) for name, rate in given.items() if rate or name in {"input", "output"}}
+
+
+def shown_markup(markup: Markup) -> MarkupView:
+    scope = markup.scope
+    return MarkupView(
+        vendor=scope.vendor or None,
+        model=scope.model or None,
+        plan=scope.plan or None,
+        markup=shown_factor(markup.ppm),
+        author=markup.author,
+        set_at=markup.set_at,
+    )
+
+
+def shown_doubt(offer: Offer) -> DoubtView:
+    listed = offer.doubt.listed if offer.doubt else None
+    return DoubtView(
+        model=offer.model,
+        vendor=offer.vendor,
+        reason=offer.doubt.reason if offer.doubt else "",
+        listed=shown_price(listed) if listed else None,
+        used=shown_price(offer.price) if offer.price else None,
+    )
 
 
 def shown_offers(page: Page[Offer]) -> OffersView:

@@ -16,8 +16,8 @@ from entrypoints.settings import Settings, load_settings
 from entrypoints.supervisor.channel import Channel, Say
 from entrypoints.supervisor.metrics import exposed, from_bytes, numbers_of, to_bytes
 from entrypoints.supervisor.server import GRACE_S, DrainingServer
+from entrypoints.supervisor.workers import EXIT_MISCONFIGURED
 
-EXIT_MISCONFIGURED = 78
 SUMS_WITHIN_S = 5.0
 CLOSE_S = 25.0
 """For the last settlements, and for closing what is open."""

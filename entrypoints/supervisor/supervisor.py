@@ -2,7 +2,7 @@
 
 Workers take connections from one socket, which stays open while they come and go.  A signal to terminate is passed on;
 SIGHUP replaces the workers one by one, each only when its successor is ready, so that new settings and a new release
-come into effect between two requests.
+come into effect between two requests.  Settings that are refused keep a worker from starting; those that serve go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from entrypoints.supervisor.metrics import Family, Numbers, counted, merged, to_bytes
-from entrypoints.supervisor.workers import Worker
+from entrypoints.supervisor.workers import EXIT_MISCONFIGURED, Worker
 
 READY_S: Final = 60.0
 """A worker that takes longer to be ready is given up."""
@@ -26,6 +26,8 @@ CRASHES_MAX: Final = 5
 CRASHES_WITHIN_S: Final = 60.0
 RESTART_AFTER_S: Final = (0.1, 0.5, 1.0, 2.0)
 """After the first crash, the second, ..."""
+SETTINGS_READ_AGAIN_S: Final = 5.0
+"""When settings kept a worker from starting while another one serves, somebody may be mending them."""
 COUNT_EVERY_S: Final = 5.0
 """So much of what a killed worker counted is lost at most."""
 EXIT_CRASHED: Final = 70
@@ -123,24 +125,45 @@ class Supervisor:
         log.info("worker ended", worker=worker.pid, status=worker.status)
 
     async def _keep(self, place: _Place) -> None:
-        """Start another worker when the one in this place crashes."""
-        loop = asyncio.get_running_loop()
+        """Start another worker when the one in this place ends by itself."""
         while True:
             worker = place.worker
             await worker.ended.wait()
             if place.worker is not worker:
                 continue
-            self._crashes += 1
-            place.crashed_at.append(loop.time())
-            recent = [at for at in place.crashed_at if loop.time() - at < CRASHES_WITHIN_S]
-            log.error("worker crashed", worker=worker.pid, status=worker.status, crashes=len(recent))
-            if len(recent) == CRASHES_MAX:
-                self._stop(EXIT_CRASHED)
+            wait_s = self._misconfigured(worker) if worker.status == EXIT_MISCONFIGURED else self._crashed(place)
+            if wait_s is None:
                 return
-            await asyncio.sleep(RESTART_AFTER_S[len(recent) - 1])
-            # It may have been replaced meanwhile.
+            await asyncio.sleep(wait_s)
+            # It may have been replaced meanwhile, and again while its successor was started.
+            if place.worker is not worker:
+                continue
+            successor = await self._start()
             if place.worker is worker:
-                place.worker = await self._start()
+                place.worker = successor
+            else:
+                successor.retire()
+
+    def _crashed(self, place: _Place) -> float | None:
+        """How long to wait before another start; None where it has crashed too often, which stops all."""
+        now = asyncio.get_running_loop().time()
+        self._crashes += 1
+        place.crashed_at.append(now)
+        recent = [at for at in place.crashed_at if now - at < CRASHES_WITHIN_S]
+        log.error("worker crashed", worker=place.worker.pid, status=place.worker.status, crashes=len(recent))
+        if len(recent) == CRASHES_MAX:
+            self._stop(EXIT_CRASHED)
+            return None
+        return RESTART_AFTER_S[len(recent) - 1]
+
+    def _misconfigured(self, worker: Worker) -> float | None:
+        """As `_crashed`: settings that somebody has just broken must not end the workers that still serve."""
+        if any(other.staying for other in self._workers):
+            log.error("worker not started: settings are refused; the others go on", worker=worker.pid)
+            return SETTINGS_READ_AGAIN_S
+        log.error("no worker is left, and settings are refused", worker=worker.pid)
+        self._stop(EXIT_MISCONFIGURED)
+        return None
 
     async def _roll_when_told(self, places: list[_Place]) -> None:
         while True:

@@ -19,6 +19,8 @@ STOP_S: Final = 60.0
 """How long a worker may take to stop that has not said so itself."""
 ANSWER_S: Final = 1.0
 """A worker that does not tell its numbers so soon is counted with those that it told last."""
+EXIT_MISCONFIGURED: Final = 78
+"""A worker's exit status where its settings are refused."""
 
 
 class Worker:
@@ -39,9 +41,14 @@ class Worker:
         self._killing: asyncio.TimerHandle | None = None
 
     @property
+    def staying(self) -> bool:
+        """It lives, and has not been told to stop."""
+        return self._killing is None and not self.ended.is_set()
+
+    @property
     def serving(self) -> bool:
-        """It takes requests, and has not been told to stop."""
-        return self.ready and self._killing is None and not self.ended.is_set()
+        """It stays, and takes requests."""
+        return self.ready and self.staying
 
     @classmethod
     async def start(cls, listener: socket.socket, environ: Mapping[str, str]) -> Worker:

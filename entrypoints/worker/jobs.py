@@ -22,6 +22,10 @@ from entrypoints.container import Container
 log = structlog.get_logger(__name__)
 
 
+FOREVER_S = 10 * 365 * 86_400.0
+"""For what goes on until its lease is lost."""
+
+
 class Job(Struct, frozen=True):
     """Something to do every `period_s` seconds, within `deadline_s`."""
 
@@ -29,6 +33,8 @@ class Job(Struct, frozen=True):
     period_s: float
     deadline_s: float
     run: Callable[[], Awaitable[object]]
+    first_after_s: float = 0.0
+    """For what should not be the first to happen when this process starts, or when storage is back."""
 
 
 class LeaseTimes(Struct, frozen=True, kw_only=True):
@@ -43,12 +49,18 @@ class LeaseTimes(Struct, frozen=True, kw_only=True):
 
 def background_jobs(container: Container) -> list[Job]:
     """What is done now and then, wherever it runs."""
-    use_cases = container.use_cases
+    use_cases, retention = container.use_cases, container.adapters.retention()
     return [
-        Job("sweep holds", 10.0, 60.0, use_cases.sweep_holds()),
+        # Leases of jobs end in an outage long before those of holds: so long those who are alive come first after it,
+        # with their settlements and heartbeats.
+        Job("sweep holds", 10.0, 60.0, use_cases.sweep_holds(), first_after_s=5.0),
         Job("expire credit", 60.0, 60.0, use_cases.expire_credit()),
         Job("forget outcomes", 600.0, 60.0, use_cases.forget_outcomes()),
+        Job("refresh catalogue", 60.0, FOREVER_S, container.adapters.catalog().run),
+        Job("count usage", 300.0, 120.0, use_cases.count_usage()),
         Job("make partitions", 6 * 3600.0, 300.0, container.adapters.partitions()),
+        Job("forget holds", 3600.0, 600.0, retention.forget_holds),
+        Job("forget generations", 6 * 3600.0, 1800.0, retention.forget_generations),
     ]
 
 
@@ -121,6 +133,7 @@ class _LeasedJobs:
 
 
 async def _repeat(job: Job) -> None:
+    await asyncio.sleep(job.first_after_s)
     while True:
         try:
             async with asyncio.timeout(job.deadline_s):

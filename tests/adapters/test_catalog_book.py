@@ -19,8 +19,9 @@ from genai_prices.types import (
 )
 from genai_prices.types import Tier as LibraryTier
 
-from adapters.catalog.book import Sources, build_catalog, canonical_id, unpriced
+from adapters.catalog.book import Sources, build_catalog, unpriced
 from adapters.catalog.genai import PROVIDERS, GenaiPrices, Quote, look_up, quote_of, standard_prices
+from adapters.catalog.names import canonical_id
 from adapters.vendors.sandbox import MODELS
 from domain.catalog import CANCEL_AND_BILL_PRODUCED, AbortPolicy, Capability, Catalog
 from domain.ids import ModelId, PriceId, VendorSlug
@@ -65,7 +66,10 @@ def price_of(found: Catalog, model: str, vendor: VendorSlug | None = None) -> An
         ("local", "llama3", "local/llama3"),
         ("local", "llama3:8b", "local/llama3:8b"),
         ("together", "meta-llama/Llama-3-70b-Chat-HF", "meta-llama/Llama-3-70b-Chat-HF"),
-        ("fireworks", "accounts/fireworks/models/x", "fireworks/accounts/fireworks/models/x"),
+        ("fireworks", "accounts/fireworks/models/x", "fireworks/x"),
+        ("fireworks", "accounts/else/models/x", "fireworks/accounts/else/models/x"),
+        ("xai", "grok-9", "x-ai/grok-9"),
+        ("gemini", "models/gemini-9", "google/gemini-9"),
         ("odd", "/x", "odd//x"),
         ("odd", "x/", "odd/x/"),
     ],
@@ -85,8 +89,9 @@ def test_an_operators_price_wins_over_the_vendors_list_and_that_over_the_library
 
 def test_an_operators_price_holds_for_its_vendor_alone():
     listed = {OPENAI: rows("x/y", rates=CHEAP), TOGETHER: rows("x/y", rates=CHEAP)}
-    found = catalog(listed=listed, prices=[operator_price(OPENAI, "x/y")])
-    assert price_of(found, "x/y", OPENAI).rates == DEAR
+    twice = Rates(input=2_000, output=4_000)
+    found = catalog(listed=listed, prices=[operator_price(OPENAI, "x/y", twice)])
+    assert price_of(found, "x/y", OPENAI).rates == twice
     assert price_of(found, "x/y", TOGETHER).rates == CHEAP
 
 
@@ -136,7 +141,7 @@ def test_a_vendor_that_is_off_offers_nothing():
 
 def test_a_model_without_a_price_is_known_but_not_listed():
     found = catalog(listed={OPENAI: rows("a")})
-    assert found.listed() == []
+    assert list(found.listed()) == []
     with pytest.raises(ModelUnpriced, match="gatewayz prices set openai/a"):
         found.find("openai/a")
 

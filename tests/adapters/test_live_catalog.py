@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -10,13 +11,14 @@ import pytest
 
 from adapters.catalog.book import Sources, build_catalog
 from adapters.catalog.genai import LookupFailed, Pair, Quote
-from adapters.catalog.live import RETRY_S, TTL_S, LiveCatalog
-from adapters.memory.repositories import MemoryCatalogEntries, MemoryPrices, MemoryRevisions
-from domain.catalog import CANCEL_AND_BILL_PRODUCED, UnknownVendor
+from adapters.catalog.live import RETRY_S, LiveCatalog
+from adapters.memory.repositories import MemoryCatalogEntries, MemoryOverrides, MemoryPrices, MemoryRevisions
+from domain.catalog import CANCEL_AND_BILL_PRODUCED, Catalog, UnknownVendor
 from domain.errors import StorageUnavailable
 from domain.ids import ModelId, PriceId, VendorSlug
 from domain.inference.faults import FaultKind, VendorFault
-from domain.ports.vendors import ListedModel
+from domain.ports.catalog import AddedOffer, Alias, Joined, Switch, VendorState
+from domain.ports.vendors import LISTED, ListedModel, Listing
 from domain.pricing import Price, PriceSource, Rates
 from tests.fakes.time import FakeClock
 
@@ -28,6 +30,7 @@ ALPHA, BETA = VendorSlug("alpha"), VendorSlug("beta")
 
 class Lister:
     abort_policy = CANCEL_AND_BILL_PRODUCED
+    listing: Listing = LISTED
 
     def __init__(self, slug: VendorSlug, *names: str, rates: Rates | None = RATES) -> None:
         self.slug = slug
@@ -71,6 +74,9 @@ class Versions:
     def __init__(self) -> None:
         self.kept: list[Price] = []
 
+    async def latest_recorded(self) -> Sequence[Price]:
+        return ()
+
     async def record(self, prices) -> None:
         self.kept += prices
 
@@ -107,6 +113,7 @@ class World:
         self.clock = FakeClock()
         self.revisions = MemoryRevisions()
         self.entries = Entries(self.revisions)
+        self.overrides = MemoryOverrides(self.revisions)
         self.prices = MemoryPrices(self.revisions)
         self.library = Library()
         self.versions = Versions()
@@ -118,6 +125,7 @@ class World:
         return LiveCatalog(
             [self.alpha, self.beta],
             self.entries,
+            self.overrides,
             self.prices,
             self.clock,
             static=(),
@@ -150,7 +158,7 @@ def priced(catalog: LiveCatalog) -> list[str]:
 
 
 async def test_before_anything_is_loaded_the_sandbox_works(world):
-    catalog = LiveCatalog([], world.entries, world.prices, world.clock)
+    catalog = LiveCatalog([], world.entries, world.overrides, world.prices, world.clock)
     assert catalog.current().find("sandbox/echo").offers
 
 
@@ -339,11 +347,11 @@ async def test_the_loop_asks_again_after_the_ttl_and_sooner_after_a_failure(worl
     world.beta.fault = VendorFault(FaultKind.UNREACHABLE, "gone")
     running = asyncio.create_task(catalog.run())
     await until(lambda: len(world.naps.seconds) == 2)
-    assert sorted(world.naps.seconds) == [RETRY_S, TTL_S]
+    assert sorted(world.naps.seconds) == [RETRY_S, LISTED.ttl_s]
     for naps in range(3, 15):
         world.naps.woken.release()
         await until(lambda naps=naps: len(world.naps.seconds) == naps)
-    assert max(world.naps.seconds) == TTL_S
+    assert max(world.naps.seconds) == LISTED.ttl_s
     assert {RETRY_S * 2, RETRY_S * 4} <= set(world.naps.seconds)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -386,6 +394,137 @@ async def test_rebuilding_a_large_catalogue_does_not_hold_up_the_loop(world):
         longest_s = max(longest_s, time.perf_counter() - before)
     assert len(catalog.current().models) == 10_000
     assert longest_s < max(0.25, whole_s / 2)
+
+
+async def test_a_switch_holds_at_once_and_for_all_processes_after_a_reload(world):
+    catalog, other = world.catalog(), world.catalog()
+    await catalog.refresh()
+    await other.load()
+    await world.overrides.put(Switch(ALPHA, on=False), world.clock.now(), "ann")
+    for process in (catalog, other):
+        await process.reload()
+        assert priced(process) == []
+        assert process.current().off == {ALPHA}
+    (refreshed,) = await catalog.refresh(ALPHA)
+    assert "gatewayz vendors enable alpha" in refreshed.failure
+    await catalog.refresh()
+    assert (world.alpha.asked, world.beta.asked) == (1, 2)
+    await world.overrides.put(Switch(ALPHA, on=True), world.clock.now(), "ann")
+    await other.reload()
+    assert priced(other) == ["alpha/a1", "alpha/a2"]
+
+
+async def test_a_switch_does_not_wait_for_a_catalogue_that_is_being_built(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+    building, go_on = threading.Event(), threading.Event()
+
+    def slow(_catalog: Catalog, _breathe: Callable[[], None]) -> None:
+        building.set()
+        go_on.wait(10)
+
+    catalog.prepare = slow
+    rebuild = asyncio.create_task(catalog.reload())
+    await asyncio.to_thread(building.wait, 10)
+    await world.overrides.put(Switch(ALPHA, on=False), world.clock.now(), "ann")
+    switching = asyncio.create_task(catalog.reload())
+    await until(lambda: catalog.current().off == {ALPHA})
+    assert not rebuild.done()
+    go_on.set()
+    await asyncio.gather(rebuild, switching)
+    assert catalog.current().off == {ALPHA}
+    assert priced(catalog) == []
+
+
+async def test_a_vendor_that_is_off_at_first_is_not_asked_until_it_is_switched_on(world):
+    world.alpha.listing = Listing(on=False)
+    catalog = world.catalog()
+    running = asyncio.create_task(catalog.run())
+    await until(lambda: world.beta.asked == 1)
+    assert world.alpha.asked == 0
+    await world.overrides.put(Switch(ALPHA, on=True), world.clock.now(), "ann")
+    await catalog.reload()
+    await until(lambda: world.alpha.asked == 1)
+    await until(lambda: priced(catalog) == ["alpha/a1", "alpha/a2"])
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_each_list_has_a_time_to_live_of_its_own(world):
+    world.alpha.listing, world.beta.listing = Listing(ttl_s=300.0), Listing(ttl_s=7_200.0)
+    running = asyncio.create_task(world.catalog().run())
+    await until(lambda: len(world.naps.seconds) == 2)
+    assert sorted(world.naps.seconds) == [300.0, 7_200.0]
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_what_a_vendor_is_known_to_serve_stands_for_its_list_until_it_first_answers(world):
+    world.alpha.listing = Listing(fallback=(ListedModel(vendor_model="known", rates=RATES),))
+    world.alpha.fault = VendorFault(FaultKind.UNREACHABLE, "gone")
+    catalog = world.catalog()
+    await catalog.refresh()
+    assert priced(catalog) == ["alpha/known"]
+    world.alpha.fault = None
+    await catalog.refresh()
+    world.alpha.fault = VendorFault(FaultKind.UNREACHABLE, "gone")
+    await catalog.refresh()
+    assert priced(catalog) == ["alpha/a1", "alpha/a2"]
+
+
+async def test_the_operators_names_and_offers_are_taken_up(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+    now = world.clock.now()
+    await world.overrides.put(Alias("quick", ModelId("meta/one")), now, "ann")
+    await world.overrides.put(Joined(ALPHA, "a1", ModelId("meta/one")), now, "ann")
+    added = ListedModel(vendor_model="a2", canonical="meta/two", context_length=9, rates=RATES)
+    await world.overrides.put(AddedOffer(ALPHA, added), now, "ann")
+    await catalog.reload()
+    assert priced(catalog) == ["meta/one", "meta/two"]
+    assert catalog.current().find("quick").id == "meta/one"
+    assert catalog.current().find("a1").offers[0].vendor_model == "a1"
+    assert catalog.current().find("meta/two").offers[0].context_length == 9
+    await world.overrides.remove(AddedOffer(ALPHA, added))
+    await catalog.reload()
+    assert priced(catalog) == ["alpha/a2", "meta/one"]
+
+
+async def test_how_vendors_stand_is_known_to_every_process(world):
+    catalog = world.catalog()
+    world.beta.fault = VendorFault(FaultKind.UNREACHABLE, "gone")
+    await catalog.refresh()
+    await world.overrides.put(Switch(BETA, on=False), world.clock.now(), "ann")
+    other = world.catalog()
+    await other.load()
+    now = world.clock.now()
+    alpha, beta = await other.states()
+    assert alpha == VendorState(vendor=ALPHA, on=True, lists=True, offers=2, priced=2, asked_at=now, listed_at=now)
+    assert beta == VendorState(vendor=BETA, on=False, lists=True, offers=0, priced=0, asked_at=now, failure="gone")
+
+
+async def test_what_is_made_of_a_snapshot_is_ready_before_requests_see_it(world):
+    catalog, seen = world.catalog(), []
+
+    def prepare(made: Catalog, _breathe: Callable[[], None]) -> None:
+        seen.append((made, catalog.current() is made))
+
+    catalog.prepare = prepare
+    await catalog.refresh()
+    assert seen[-1] == (catalog.current(), False)
+
+
+async def test_what_has_not_changed_is_not_made_anew(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+    before = dict(catalog.current().models)
+    await world.set_price("alpha/a2", ALPHA)
+    await catalog.reload()
+    after = catalog.current().models
+    assert after["alpha/a1"] is before["alpha/a1"]
+    assert after["alpha/a2"] is not before["alpha/a2"]
 
 
 async def until(condition) -> None:

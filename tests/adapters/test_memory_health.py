@@ -45,14 +45,38 @@ def test_one_offers_failures_are_not_its_vendors(board):
     assert not board.pulse(offer(name="other")).resting
 
 
-def test_one_asker_at_a_time_may_probe(board, clock):
+def test_one_call_at_a_time_may_probe(board, clock):
     fail(board)
     clock.advance(OPEN_S)
-    assert [board.pulse(offer()).resting for _ in range(3)] == [False, True, True]
+    assert [board.begins(offer()) for _ in range(3)] == [True, False, False]
+    assert board.pulse(offer()).resting
     clock.advance(PROBE_S)
-    assert [board.pulse(offer()).resting for _ in range(2)] == [False, True]
+    assert [board.begins(offer()) for _ in range(2)] == [True, False]
     board.succeeded(offer(), 100, 50, 1_100)
     assert board.pulse(offer()) == Pulse(resting=False, latency_ms=100, tokens_per_s=50)
+
+
+def test_whoever_only_asks_for_the_pulse_leaves_the_probe_to_a_call(board, clock):
+    fail(board)
+    clock.advance(OPEN_S)
+    assert not any(board.pulse(offer()).resting for _ in range(3))
+    assert board.begins(offer())
+
+
+def test_a_call_of_an_offer_at_rest_is_no_probe(board, clock):
+    fail(board)
+    assert [board.begins(offer()) for _ in range(2)] == [True, True]
+    clock.advance(OPEN_S)
+    assert not board.pulse(offer()).resting
+
+
+def test_a_failed_probe_makes_place_for_the_next_one_after_a_longer_rest(board, clock):
+    fail(board)
+    clock.advance(OPEN_S)
+    assert board.begins(offer())
+    fail(board, 1)
+    clock.advance(2 * OPEN_S)
+    assert [board.begins(offer()) for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CREDENTIAL_REJECTED, FaultKind.ACCOUNT_EMPTY])

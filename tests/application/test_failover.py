@@ -274,3 +274,24 @@ async def test_health_learns_of_every_failure_and_of_the_success() -> None:
 
     assert stage.board.failures == [(VendorSlug("alpha"), FaultKind.OVERLOADED)]
     assert stage.board.successes == [VendorSlug("beta")]
+
+
+async def test_an_offer_that_another_call_is_probing_lets_the_others_go_first() -> None:
+    first, second = ActingVendor("alpha", GOOD), ActingVendor("beta", GOOD)
+    stage = Stage(first, second)
+    stage.board.probed = {VendorSlug("alpha")}
+    await stage.fund("1")
+
+    await stage.whole(request())
+
+    assert (len(first.calls), len(second.calls)) == (0, 1)
+
+
+async def test_offers_that_are_all_being_probed_are_called_all_the_same() -> None:
+    stage = Stage(ActingVendor("alpha", fault(FaultKind.OVERLOADED)), ActingVendor("beta", GOOD))
+    stage.board.probed = {VendorSlug("alpha"), VendorSlug("beta")}
+    await stage.fund("1")
+
+    await stage.whole(request())
+
+    assert tried((await stage.generation()).attempts) == [("alpha", FaultKind.OVERLOADED), ("beta", None)]

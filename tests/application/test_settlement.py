@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
 from application.inference.settlement import RETRY_S, Settler
+from application.sweeping import SweepHolds
 from domain.credits import Kind
 from domain.errors import StorageUnavailable
 from domain.ids import HoldId
 from domain.ledger import ReleaseHold, RenewHold, SettleHold
 from domain.money import Usd
-from tests.contracts.ledgers import ANN, grant, hold, release, renew, settle
+from tests.contracts.ledgers import ANN, HOUR, grant, hold, release, renew, settle
 from tests.fakes.chat import MoodyLedger
+from tests.fakes.time import NOON, FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -170,3 +173,38 @@ async def test_ending_a_hold_neither_waits_nor_raises_while_storage_is_away(ledg
     ledger.refuses = lambda _: False
     assert await settler.drain(4 * RETRY_S)
     await assert_charged(ledger, 0)
+
+
+@pytest.mark.parametrize("cost", [250, 30], ids=["more", "less"])
+async def test_a_settlement_after_its_lease_changes_nothing_and_both_amounts_are_told(
+    ledger: MoodyLedger, cost: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that alone could not reach storage: another one took it for dead, and a hold ends once."""
+    caplog.set_level(logging.WARNING)
+    settler = Settler(ledger)
+    await ledger.submit(renew("r1", 100, lease_until=NOON + HOUR))
+    ledger.refuses = lambda operation: isinstance(operation, SettleHold)
+    settler.end(settle("r1", cost))
+    await asyncio.sleep(0)
+    assert settler.refused == 1
+
+    ledger.refuses = lambda _: False
+    assert await SweepHolds(ledger, FakeClock(NOON + 2 * HOUR))() == 1
+    assert await settler.drain(2 * RETRY_S)
+    await asyncio.sleep(0)
+
+    await assert_charged(ledger, 100)
+    assert [t.amount for t in await ledger.transfers(ANN, 100, None) if t.kind is Kind.CHARGE] == [Usd(100)]
+    assert settler.waiting == 0
+    assert str(Usd(cost)) in caplog.text
+    assert str(Usd(100)) in caplog.text
+
+
+async def test_the_sweeper_finds_nothing_where_the_settlement_came_first(ledger: MoodyLedger) -> None:
+    settler = Settler(ledger)
+    await ledger.submit(renew("r1", 100, lease_until=NOON + HOUR))
+    settler.end(settle("r1", 250))
+    assert await settler.drain(1)
+
+    assert await SweepHolds(ledger, FakeClock(NOON + 2 * HOUR))() == 0
+    await assert_charged(ledger, 250)

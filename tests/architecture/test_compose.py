@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.architecture.compose_shape import problems
+
 PROJECT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
@@ -20,6 +22,12 @@ OURS = {
 }
 SECRETS = re.compile(r"PASSWORD|SECRET|AUTH")
 
+
+class WithoutAnchors(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+
 every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 
 
@@ -32,6 +40,42 @@ def instructions(word: str) -> list[str]:
 def has_health_check(service: dict[str, Any]) -> bool:
     check = service.get("healthcheck", {})
     return not check.get("disable") and ("test" in check or "build" in service)
+
+
+def test_it_says_nothing_that_compose_does_not_know():
+    assert problems(COMPOSE) == []
+
+
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        (("services", "gateway", "comand"), ["gatewayz"]),
+        (("services", "gateway", "command"), "gatewayz serve"),
+        (("services", "gateway", "stop_grace_period"), 45),
+        (("services", "gateway", "environment", "PORT"), 8000),
+        (("services", "gateway", "environment", "PUBLIC_URL"), "${PUBLIC_URL?:wrong"),
+        (("services", "gateway", "depends_on", "redis", "condition"), "healthy"),
+        (("services", "gateway", "depends_on", "memcached"), {"condition": "service_started"}),
+        (("services", "gateway", "networks"), ["front", "back"]),
+        (("services", "gateway", "volumes"), ["elsewhere:/app/var"]),
+        (("services", "redis", "healthcheck", "retries"), "12"),
+        (("services", "redis", "restart"), False),
+        (("services", "nginx", "ports"), ["8000-80"]),
+        (("services", "nginx", "read_only"), "yes"),
+        (("networks", "storage", "internal"), "true"),
+        (("services", "gateway", "tmpfs"), ["tmp"]),
+        (("service",), {}),
+    ],
+)
+def test_what_compose_would_refuse_is_seen(way, value):
+    # The parser shares what the file's anchors share; a copy by way of text does not.
+    changed = yaml.safe_load(yaml.dump(COMPOSE, Dumper=WithoutAnchors))
+    *path, last = way
+    place = changed
+    for name in path:
+        place = place[name]
+    place[last] = value
+    assert len(problems(changed)) == 1
 
 
 def test_it_is_the_whole_installation():

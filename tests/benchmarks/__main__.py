@@ -1,57 +1,83 @@
-"""`make bench`: the tables, and a failure where a bar is missed."""
+"""`make bench`: one table, and a failure where a bar is missed.
+
+`make bench ARGS="--list"` names the rows; `make bench ARGS="whole-* ledger-32"` measures these alone.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack
 
-import asyncpg
-from sqlalchemy import make_url
+import uvloop
 
-from tests.benchmarks.gateway import Row, measure
+from tests import services
+from tests.benchmarks import gateway, ledger, limiter, routing
+from tests.benchmarks.rig import rig
+from tests.benchmarks.rows import HEADING, Row, Wanted
 
-POSTGRES = os.environ.get("TEST_DATABASE_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres")
-REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
-
-
-async def tables() -> list[Row]:
-    print("One worker on SQLite, all accounting on, beside a bare ASGI + aiohttp passthrough of the same run")
-    rows = shown(await measure())
-    try:
-        async with database() as url:
-            print("The same on PostgreSQL and Redis")
-            rows += shown(await measure(DATABASE_URL=url, REDIS_URL=REDIS))
-    except OSError as error:
-        print(f"PostgreSQL does not answer, so that its table is missing: {error}")
-    return rows
+ROUNDS = 4
+NAMES = (*gateway.SQLITE_ROWS, *gateway.PRODUCTION_ROWS, *ledger.NAMES, *limiter.NAMES, *routing.NAMES)
 
 
-def shown(rows: list[Row]) -> list[Row]:
-    for row in rows:
-        print(row)
-    return rows
+async def rows(wanted: Wanted, rounds: int) -> AsyncIterator[Row]:
+    """One worker on one core: first on SQLite, then on PostgreSQL and Redis; then the parts alone."""
+    if wanted.any_of(gateway.SQLITE_ROWS):
+        with rig() as on_sqlite:
+            async for row in gateway.on_sqlite(on_sqlite, wanted, rounds):
+                yield row
+    if wanted.any_of(gateway.PRODUCTION_ROWS):
+        with ExitStack() as stack:
+            server = stack.enter_context(services.postgres())
+            database = stack.enter_context(services.postgres_database(server, f"gatewayz_bench_{os.getpid()}"))
+            redis = stack.enter_context(services.redis())
+            in_production = stack.enter_context(rig(DATABASE_URL=database, REDIS_URL=redis))
+            async for row in gateway.in_production(in_production, wanted, rounds):
+                yield row
+    if wanted.any_of(ledger.NAMES):
+        async for row in ledger.rows(wanted):
+            yield row
+    if wanted.any_of(limiter.NAMES):
+        async for row in limiter.rows(wanted):
+            yield row
+    if wanted.any_of(routing.NAMES):
+        async for row in routing.rows(wanted):
+            yield row
 
 
-@asynccontextmanager
-async def database() -> AsyncIterator[str]:
-    """A database of this run alone."""
-    url, name = make_url(POSTGRES), f"gatewayz_bench_{os.getpid()}"
-    server = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = await asyncpg.connect(server, timeout=5)
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-        yield url.set(database=name).render_as_string(hide_password=False)
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await connection.close()
+async def table(wanted: Wanted, rounds: int) -> int:
+    """Print each row as it is known; how many bars were missed."""
+    print(HEADING, flush=True)
+    seen: list[Row] = []
+    async for row in rows(wanted, rounds):
+        print(row, flush=True)
+        seen.append(row)
+    missed = [row.name for row in seen if row.kept is False]
+    judged = sum(row.kept is not None for row in seen)
+    print(f"{judged - len(missed)} of {judged} bars kept" + (f"; missed: {', '.join(missed)}" if missed else ""))
+    return len(missed)
 
 
 def main() -> int:
-    rows = asyncio.run(tables())
-    return int(any(row.kept is False for row in rows))
+    arguments = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
+    arguments.add_argument("rows", nargs="*", help="names or patterns of rows; all where none is given")
+    arguments.add_argument("--list", action="store_true", help="name the rows and stop")
+    arguments.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each side; the best one counts")
+    chosen = arguments.parse_args()
+    wanted = Wanted(chosen.rows)
+    if chosen.list:
+        print("\n".join(NAMES))
+        return 0
+    if not wanted.any_of(NAMES):
+        print(f"No row is called {' or '.join(chosen.rows)}; --list names them.", file=sys.stderr)
+        return 2
+    try:
+        return int(uvloop.run(table(wanted, chosen.rounds)) > 0)
+    except services.ServiceMissing as missing:
+        print(f"{missing}. Rows named sqlite-* need neither PostgreSQL nor Redis.", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,22 +1,18 @@
 """Pairs of hold and settlement on one hot account: group commit beside one transaction for each operation.
 
-Run it as `python -m tests.benchmarks.ledger [seconds]`.  CPU is this process's own, storage's threads included, the
-database server's not.  Each figure is the best of several short windows, because other work only ever adds; compare
-ratios within a run.
+CPU is this process's own, storage's threads included, the database server's not.  Each figure is the best of several
+short windows, because other work only ever adds; compare ratios within a run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-import uvloop
 from msgspec import Struct
 
 from adapters.sql import migrate
@@ -27,9 +23,12 @@ from adapters.sql.ledger.sqlite import SqliteStore
 from adapters.system.ids import TimeOrderedIds
 from domain.ledger import Operation
 from tests import services
+from tests.benchmarks.rows import Row, Wanted
 from tests.contracts.ledgers import grant, hold, opened, settle
 
-CALLERS = (1, 16, 32, 256)
+BARS = {1: None, 32: 5.0, 256: 15.0}
+"""Callers at once, and how many times as fast as one by one the ledger must be."""
+NAMES = tuple(f"ledger-{callers}" for callers in BARS)
 SECONDS = 4.0
 WINDOWS = 8
 NAIVE_CONNECTIONS = 10
@@ -97,32 +96,27 @@ async def measured(submit: Submit, callers: int, seconds: float) -> Measured:
     return Measured(pairs / elapsed, cpu / pairs * 1e6)
 
 
-async def baseline(seconds: float) -> float:
-    """CPU per pair that the callers themselves cost: making the operations, waiting for a future."""
-
-    async def nothing(_: Operation) -> None:
-        await asyncio.sleep(0)
-
-    return (await best(nothing, 32, seconds)).cpu_us_per_pair
-
-
-async def compare(database: Database, seconds: float) -> None:
+async def compare(database: Database, wanted: Wanted, seconds: float) -> AsyncIterator[Row]:
     await migrate.upgrade(database)
     async with opened(database) as ledger:
         await ledger.submit(grant("a", 10**18))
         await measured(ledger.submit, 32, seconds / 3)
-    for callers in CALLERS:
+    for (callers, bar), name in zip(BARS.items(), NAMES, strict=True):
+        if name not in wanted:
+            continue
         async with opened(database) as ledger:
             grouped = await best(ledger.submit, callers, seconds)
         naive_ledger = OneByOne(database)
         await naive_ledger.open()
         naive = await best(naive_ledger.submit, callers, seconds)
         await naive_ledger.close()
-        print(
-            f"{callers:8}  {grouped.pairs_per_s:10,.0f} {grouped.cpu_us_per_pair:8.1f}"
-            f"  {naive.pairs_per_s:10,.0f} {naive.cpu_us_per_pair:8.1f}"
-            f"  {grouped.pairs_per_s / naive.pairs_per_s:8.1f}x {naive.cpu_us_per_pair / grouped.cpu_us_per_pair:6.1f}x"
+        times = grouped.pairs_per_s / naive.pairs_per_s
+        seen = (
+            f"{grouped.pairs_per_s:,.0f}/s / {naive.pairs_per_s:,.0f}/s = {times:.1f} x, "
+            f"{grouped.cpu_us_per_pair:.0f} / {naive.cpu_us_per_pair:.0f} us CPU"
         )
+        what = f"ledger, hold + settle, {callers} callers / one by one"
+        yield Row(name, what, seen, f">= {bar:g} x" if bar else "", times >= bar if bar else None)
 
 
 @asynccontextmanager
@@ -133,23 +127,9 @@ async def closing(database: Database) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def run(seconds: float) -> None:
-    print(f"callers alone: {await baseline(seconds / 3):.1f} us of CPU per pair, contained in all figures below")
-    print(" callers   group/s    us CPU   one by one/s   us CPU     faster  less CPU")
-    with tempfile.TemporaryDirectory() as directory:
-        print("SQLite")
-        async with closing(Database(f"sqlite+aiosqlite:///{directory}/ledger.db")) as database:
-            await compare(database, seconds)
+async def rows(wanted: Wanted, seconds: float = SECONDS) -> AsyncIterator[Row]:
+    """On PostgreSQL."""
     with services.postgres() as url, services.postgres_schema(url, f"bench_{uuid4().hex[:12]}") as place:
-        print("PostgreSQL")
         async with closing(Database(place.server_url, schema=place.schema)) as database:
-            await compare(database, seconds)
-
-
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
-    uvloop.run(run(seconds))
-
-
-if __name__ == "__main__":
-    main()
+            async for row in compare(database, wanted, seconds):
+                yield row

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-
-import uvloop
+from collections.abc import AsyncIterator
 
 from adapters.memory.limiter import MemoryLimiter
 from adapters.redis.client import RedisClient
@@ -15,12 +13,15 @@ from adapters.redis.limiter import RedisLimiter
 from adapters.system.clock import SystemClock
 from domain.limits import LimitSet, Subject, windows
 from domain.ports.limiter import Limiter
+from tests import services
+from tests.benchmarks.rows import Row, Wanted
 
-CALLERS = (1, 16, 128)
 REQUESTS = 6_000
 ROUNDS = 5
 """The best one counts: whoever else uses the machine only ever makes it slower."""
-BARS_US = {("redis", 16): 60.0, ("redis", 128): 30.0}
+BARS_US = {1: None, 16: 60.0, 128: 30.0}
+"""Callers at once, and the CPU that a request may cost through Redis."""
+NAMES = tuple(f"limiter-{callers}" for callers in BARS_US)
 UNLIMITED = LimitSet(**dict.fromkeys(LimitSet.__struct_fields__, 10**9))
 
 
@@ -49,32 +50,20 @@ async def cpu_us(limiter: Limiter, callers: int) -> float:
     return best
 
 
-async def measure(url: str) -> bool:
-    kept = True
-    # Patient, so that on a busy machine too it is Redis's path that is measured.
-    client = RedisClient(url, timeout_s=10)
-    await client.open()
-    shared = RedisLimiter(client, SystemClock(), patience_s=10)
-    await shared.open()
-    print("us CPU for acquire + release, a key and its account, five windows each")
-    for callers in CALLERS:
-        in_memory = await cpu_us(MemoryLimiter(SystemClock()), callers)
-        through_redis = await cpu_us(shared, callers)
-        bar = BARS_US.get(("redis", callers))
-        kept = kept and (bar is None or through_redis <= bar)
-        told = "" if bar is None else f"   bar {bar:.0f}"
-        print(f"{callers:4} callers   memory {in_memory:6.1f}   redis {through_redis:6.1f}{told}")
-    counters = shared.counters
-    print(f"{counters.operations / max(1, counters.calls):.1f} operations per call")
-    await shared.close()
-    await client.close()
-    return kept
-
-
-def main() -> int:
-    url = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
-    return 0 if uvloop.run(measure(url)) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+async def rows(wanted: Wanted) -> AsyncIterator[Row]:
+    with services.redis() as url:
+        # Patient, so that on a busy machine too it is Redis's path that is measured.
+        client = RedisClient(url, timeout_s=10)
+        await client.open()
+        shared = RedisLimiter(client, SystemClock(), patience_s=10)
+        await shared.open()
+        for (callers, bar), name in zip(BARS_US.items(), NAMES, strict=True):
+            if name in wanted:
+                in_memory = await cpu_us(MemoryLimiter(SystemClock()), callers)
+                through_redis = await cpu_us(shared, callers)
+                what = f"limiter, acquire + release, CPU, {callers} callers"
+                seen = f"redis {through_redis:.1f} us, memory {in_memory:.1f} us"
+                kept = through_redis <= bar if bar else None
+                yield Row(name, what, seen, f"<= {bar:g} us" if bar else "", kept)
+        await shared.close()
+        await client.close()

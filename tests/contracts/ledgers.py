@@ -125,9 +125,14 @@ async def upgrade(database: Database) -> None:
 async def empty_tables(database: Database) -> None:
     """Only the tables' owner can do this, and not without saying so."""
     async with database.transaction() as connection:
-        await connection.execute(text("ALTER TABLE transfers DISABLE TRIGGER transfers_not_truncated"))
+        guarded = (
+            await connection.scalars(text("SELECT relid::regclass::text FROM pg_partition_tree('transfers')"))
+        ).all()
+        for table in guarded:
+            await connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER transfers_not_truncated"))
         await connection.execute(text(f"TRUNCATE {TABLES}"))
-        await connection.execute(text("ALTER TABLE transfers ENABLE TRIGGER transfers_not_truncated"))
+        for table in guarded:
+            await connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER transfers_not_truncated"))
 
 
 def lot(

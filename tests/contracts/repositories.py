@@ -18,6 +18,7 @@ from adapters.memory.repositories import (
     MemoryCatalogEntries,
     MemoryIdempotency,
     MemoryKeys,
+    MemoryMarkups,
     MemoryPrices,
     MemoryRevisions,
 )
@@ -26,6 +27,7 @@ from adapters.sql.catalog_entries import SqlCatalogEntries
 from adapters.sql.database import Database
 from adapters.sql.idempotency import SqlIdempotency
 from adapters.sql.keys import SqlKeys
+from adapters.sql.markups import SqlMarkups
 from adapters.sql.prices import SqlPrices
 from adapters.sql.revisions import SqlRevisions
 from adapters.sql.tables import metadata
@@ -33,7 +35,7 @@ from domain.accounts import Account
 from domain.errors import DomainError
 from domain.ids import AccountId, KeyId, ModelId, PriceId, VendorSlug
 from domain.keys import ApiKey, Environment, KeyPolicy
-from domain.ports.repositories import Accounts, CatalogEntries, Idempotency, Keys, Prices, Revisions
+from domain.ports.repositories import Accounts, CatalogEntries, Idempotency, Keys, Markups, Revisions
 from domain.pricing import Price, PriceSource, Rates
 from tests import services
 
@@ -52,7 +54,9 @@ on_postgres = pytest.param("postgres", marks=pytest.mark.postgres)
 class Repositories:
     accounts: Accounts
     keys: Keys
-    prices: Prices
+    prices: SqlPrices | MemoryPrices
+    """With the versions that no operator set."""
+    markups: Markups
     catalog_entries: CatalogEntries
     revisions: Revisions
     idempotency: Idempotency
@@ -80,6 +84,7 @@ def in_memory() -> Repositories:
         accounts=accounts,
         keys=MemoryKeys(accounts, revisions),
         prices=MemoryPrices(revisions),
+        markups=MemoryMarkups(revisions),
         catalog_entries=MemoryCatalogEntries(revisions),
         revisions=revisions,
         idempotency=MemoryIdempotency(),
@@ -91,6 +96,7 @@ def in_sql(database: Database) -> Repositories:
         accounts=SqlAccounts(database),
         keys=SqlKeys(database),
         prices=SqlPrices(database),
+        markups=SqlMarkups(database),
         catalog_entries=SqlCatalogEntries(database),
         revisions=SqlRevisions(database),
         idempotency=SqlIdempotency(database),

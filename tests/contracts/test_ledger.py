@@ -21,7 +21,7 @@ from domain.credits import (
 )
 from domain.errors import InvalidRequest
 from domain.ids import LotId
-from domain.ledger import ExpireLots, HoldSettled, KeyBudgetExceeded, KeyCap, KeyRequestsUsedUp, Operation
+from domain.ledger import ExpireLots, HoldSettled, KeyBudgetExceeded, KeyCap, KeyMeter, KeyRequestsUsedUp, Operation
 from domain.money import ZERO, Usd
 from domain.ports.ledger import Ledger
 from tests.contracts.ledgers import (  # noqa: F401 - the fixtures are asked for by their names
@@ -367,6 +367,17 @@ async def test_a_keys_budget_counts_what_is_spent_and_held(ledger: Ledger) -> No
         await ledger.submit(hold("j", 41, cap=cap))
     await ledger.submit(hold("j", 40, cap=cap))
     await assert_balanced(ledger)
+
+
+async def test_what_a_key_has_used_can_be_read(ledger: Ledger) -> None:
+    cap = KeyCap(key_id=KEY, budget=Usd(100), period_start=NOON)
+    await ledger.submit(grant("a", 1_000))
+    assert await ledger.key_meter(KEY) is None
+    await ledger.submit(hold("h", 70, cap=cap))
+    await ledger.submit(settle("h", 60))
+    ledger.submit(hold("i", 10, cap=cap))
+    meter = KeyMeter(key_id=KEY, account_id=ANN, requests=2, spent=Usd(60), held=Usd(10), period_start=NOON)
+    assert await ledger.key_meter(KEY) == meter
 
 
 async def test_a_keys_budget_starts_anew_with_its_period_and_never_goes_back(ledger: Ledger) -> None:

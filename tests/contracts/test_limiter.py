@@ -149,6 +149,25 @@ async def test_new_limits_hold_at_once_and_forget_nothing_that_was_used(limits):
     assert (await limits.limiter.acquire([running], 0)).tokens.remaining == 243_000
 
 
+async def test_who_only_looks_sees_the_verdict_and_takes_nothing(limits):
+    key = subject("key:a", burst=3, tokens_per_minute=1_000)
+    account = subject("account:b", tokens_per_minute=1_000, concurrent=2)
+    for _ in range(10):
+        seen = await limits.limiter.peek([key, account], 900)
+        assert (seen.lease, seen.requests.remaining, seen.tokens.remaining) == ("", 3, 1_000)
+    admitted = await limits.limiter.acquire([key, account], 900)
+    assert (admitted.requests.remaining, admitted.tokens.remaining) == (2, 100)
+    with pytest.raises(RateLimitExceeded) as late:
+        await limits.limiter.peek([key, account], 200)
+    assert (late.value.window, late.value.tokens.remaining) == ("tokens_per_minute", 100)
+    await limits.limiter.acquire([key, account], 0)
+    with pytest.raises(RateLimitExceeded) as full:
+        await limits.limiter.peek([key, account], 0)
+    assert full.value.window == "concurrent"
+    limits.limiter.release([key, account], admitted, -900)
+    assert (await limits.limiter.peek([key, account], 0)).requests.remaining == 1
+
+
 async def test_events_of_strangers_are_counted_without_a_place(limits):
     address = Subject("address:192.0.2.1", (Window("attempts", 20, 900, 20, False),), 0)
     for _ in range(20):
@@ -222,7 +241,7 @@ async def test_who_leaves_just_when_it_is_admitted_takes_no_place(redis_url):
 
 
 STEP = st.tuples(
-    st.sampled_from(["acquire", "acquire", "acquire", "release", "hit"]),
+    st.sampled_from(["acquire", "acquire", "acquire", "release", "hit", "peek"]),
     st.integers(0, 2),  # which key
     st.integers(0, 1),  # which limits it has now
     st.integers(0, 700),  # tokens
@@ -231,9 +250,11 @@ STEP = st.tuples(
 )
 
 
-async def verdict(limiter: Limiter, subjects: list[Subject], tokens: int) -> tuple[Any, Admitted | None]:
+async def verdict(
+    limiter: Limiter, subjects: list[Subject], tokens: int, *, peeks: bool = False
+) -> tuple[Any, Admitted | None]:
     try:
-        admitted = await limiter.acquire(subjects, tokens)
+        admitted = await (limiter.peek if peeks else limiter.acquire)(subjects, tokens)
     except RateLimitExceeded as refused:
         return (refused.window, refused.message, refused.retry_after_s, refused.requests, refused.tokens), None
     return (admitted.requests, admitted.tokens), admitted
@@ -273,6 +294,10 @@ async def test_memory_and_redis_come_to_the_same_verdicts(redis_url, steps):
                     assert found == expected
                     if here and there:
                         running.append((clock.monotonic(), subjects, here, there))
+                elif action == "peek":
+                    expected, _ = await verdict(memory, subjects, tokens, peeks=True)
+                    found, _ = await verdict(shared, subjects, tokens, peeks=True)
+                    assert found == expected
                 elif action == "hit":
                     assert await hit(shared, address) == await hit(memory, address)
                 elif running:

@@ -51,6 +51,12 @@ async def count(database: Database, table: str) -> int:
         return number
 
 
+async def assert_refused(database: Database, statement: str) -> None:
+    async with database.engine.connect() as connection:
+        with pytest.raises(DBAPIError, match="append-only"):
+            await connection.execute(text(statement))
+
+
 def monthly(table: str, months: tuple[str, ...] = MONTHS) -> set[str]:
     return {f"{table}_default", *(f"{table}_{month}" for month in months)}
 
@@ -109,10 +115,37 @@ async def test_a_transfer_in_a_partition_cannot_be_changed(database: Database) -
     await partitions(database)()
     await charge_once(database)
 
-    for statement in ("UPDATE transfers_2026_01 SET amount = 0", "DELETE FROM transfers_2026_01"):
+    for table in ("transfers", "transfers_2026_01"):
+        for statement in (f"UPDATE {table} SET amount = 0", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            await assert_refused(database, statement)
+    for table in sorted(monthly("transfers")):
+        await assert_refused(database, f"TRUNCATE {table}")
+
+
+async def test_a_month_that_somebody_made_by_hand_is_guarded_with_the_next_look(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(text("CREATE TABLE transfers_2026_01 (LIKE transfers INCLUDING ALL)"))
+        bounds = "FROM ('2026-01-01T00:00:00+00:00') TO ('2026-02-01T00:00:00+00:00')"
+        await connection.execute(text(f"ALTER TABLE transfers ATTACH PARTITION transfers_2026_01 FOR VALUES {bounds}"))
+
+    await partitions(database)()
+
+    await assert_refused(database, "TRUNCATE transfers_2026_01")
+
+
+async def test_the_functions_of_the_schema_touch_nothing_else(database: Database) -> None:
+    await partitions(database)()
+    for call in (
+        "make_month('holds', date '2026-05-01')",
+        "drop_generations('transfers_2026_01')",
+        "drop_generations('generations_default')",
+        "drop_generations('generations')",
+    ):
         async with database.engine.connect() as connection:
-            with pytest.raises(DBAPIError, match="append-only"):
-                await connection.execute(text(statement))
+            with pytest.raises(DBAPIError, match=r"has no months|is no month"):
+                await connection.execute(text(f"SELECT {call}"))
+    assert await names(database, "transfers") == monthly("transfers")
+    assert await names(database, "generations") == monthly("generations")
 
 
 async def test_old_months_of_generations_go_and_transfers_stay(database: Database) -> None:

@@ -15,13 +15,14 @@ from adapters.sql.revisions import SqlRevisions, bump, revisions
 from domain.accounts import AccountStatus, EmailTaken, UnknownAccount
 from domain.credits import AlreadyBooked
 from domain.errors import InvalidRequest, StorageUnavailable
-from domain.ids import AccountId, KeyId, ModelId, VendorSlug
+from domain.ids import AccountId, KeyId, ModelId, PlanId, PriceId, VendorSlug
 from domain.keys import ADMIN_KEY_SCOPES, Budget, BudgetPeriod, KeyNameTaken, KeyPolicy, Scope, UnknownKey
 from domain.limits import LimitSet
+from domain.markups import Markup, MarkupScope, UnknownMarkup
 from domain.money import Usd
 from domain.ports.repositories import Claim, StoredOutcome
 from domain.ports.vendors import ListedModel
-from domain.pricing import PriceSource, Rates, Tier
+from domain.pricing import ImageRate, PriceSource, Rates, Tier
 from tests.contracts.repositories import (  # noqa: F401 - the fixtures are asked for by their names
     NOON,
     RACERS,
@@ -364,6 +365,7 @@ class TestPrices:
             ),
             free=True,
             author="ann",
+            image_rates=(ImageRate("1024x1024:high", 2**53 + 3), ImageRate("", 1)),
         )
         await stored.prices.add(full)
         assert await stored.prices.history(ACME, ONE) == [full]
@@ -426,6 +428,61 @@ class TestPrices:
         await stored.prices.add(price("p5", model="acme/two"))
         assert [one.id for one in await stored.prices.history(ACME, ONE)] == ["p3", "p2", "p1"]
         assert await stored.prices.history(OTHER, ModelId("acme/two")) == []
+
+    async def test_the_next_change_is_the_operators_next_version(self, stored):
+        assert await stored.prices.next_change(NOON) is None
+        for n in (3, 1, 0):
+            await stored.prices.add(price(f"p{n}", valid_from=NOON + n * SECOND))
+        listed = replace(price("l2", valid_from=NOON + 2 * SECOND), source=PriceSource.VENDOR)
+        await stored.prices.record([listed])
+        assert await stored.prices.next_change(NOON) == NOON + SECOND
+        assert await stored.prices.next_change(NOON + SECOND) == NOON + 3 * SECOND
+        assert await stored.prices.next_change(NOON + 3 * SECOND) is None
+
+    async def test_versions_are_found_by_their_ids_whoever_set_them(self, stored):
+        listed = replace(price("listed"), source=PriceSource.VENDOR)
+        await stored.prices.record([listed])
+        many = [price(f"p{n:04}", model=f"acme/{n}") for n in range(3)]
+        for each in many:
+            await stored.prices.add(each)
+        asked = [PriceId("listed"), *(each.id for each in many), *(PriceId(f"none{n}") for n in range(1_200))]
+        found = await stored.prices.versions(asked)
+        assert {each.id: each for each in found} == {each.id: each for each in (listed, *many)}
+        assert await stored.prices.versions([]) == []
+
+    async def test_the_version_recorded_last_is_known_for_each_offer(self, stored):
+        for n in (2, 1):
+            name = f"l{n}"
+            await stored.prices.record([replace(price(name, valid_from=NOON + n * SECOND), source=PriceSource.VENDOR)])
+        await stored.prices.record([replace(price("q", vendor="other"), source=PriceSource.GENAI_PRICES)])
+        await stored.prices.add(price("p", valid_from=NOON + 9 * SECOND))
+        assert [each.id for each in await stored.prices.latest_recorded()] == ["l2", "q"]
+
+
+def markup(vendor: str = "", model: str = "", plan: str = "", ppm: int = 1_200_000, author: str = "ann") -> Markup:
+    scope = MarkupScope(VendorSlug(vendor), model, PlanId(plan))
+    return Markup(scope=scope, ppm=ppm, author=author, set_at=NOON)
+
+
+class TestMarkups:
+    async def test_each_scope_has_one_rule(self, stored):
+        rules = [markup(), markup(model="Z/*"), markup(model="a/*"), markup("acme", "a/b", "pro", 2**40)]
+        for rule in reversed(rules):
+            await stored.markups.put(rule)
+        assert await stored.markups.all() == rules
+        again = markup(model="a/*", ppm=1, author="bob")
+        await stored.markups.put(again)
+        assert await stored.markups.all() == [*rules[:2], again, rules[3]]
+        assert await stored.revisions.read() == {"prices": 5}
+
+    async def test_a_rule_is_removed_once(self, stored):
+        await stored.markups.put(markup("acme"))
+        await stored.markups.put(markup("acme", "x"))
+        await stored.markups.remove(markup("acme").scope)
+        assert await stored.markups.all() == [markup("acme", "x")]
+        with pytest.raises(UnknownMarkup, match="vendor acme"):
+            await stored.markups.remove(markup("acme").scope)
+        assert await stored.revisions.read() == {"prices": 3}
 
 
 class TestCatalogEntries:

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
-from adapters.sql.database import Database
+from adapters.sql.database import ANSWERS_WITHIN_S, Database
 from domain.credits import HoldEnded
 from domain.errors import StorageUnavailable
 from domain.ledger import SettleHold
@@ -27,6 +27,7 @@ from tests.contracts.ledgers import (  # noqa: F401 - the fixtures are asked for
     release,
     settle,
 )
+from tests.faults.toxic_proxy import ToxicProxy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -68,14 +69,39 @@ async def kill(others: Database) -> int:
         return int(await connection.scalar(text(query), {"name": NamedDatabase.name}) or 0)
 
 
-async def test_a_killed_connection_is_an_outage_of_one_batch(database: NamedDatabase, others: Database) -> None:
+async def test_a_connection_killed_between_two_batches_is_not_noticed(
+    database: NamedDatabase, others: Database
+) -> None:
     async with opened(database) as ledger:
         await ledger.submit(grant("a", 1_000))
         assert await kill(others) == 1
-        with pytest.raises(StorageUnavailable):
-            await ledger.submit(hold("h", 10))
         await ledger.submit(hold("h", 10))
         await assert_balanced(ledger)
+
+
+async def test_a_server_that_says_nothing_is_an_outage_for_all_who_wait(
+    ledger_on_postgres: services.PostgresPlace,
+) -> None:
+    """Also for who came while another batch waited already."""
+    url = make_url(ledger_on_postgres.server_url)
+    async with ToxicProxy(url.host or "127.0.0.1", url.port or 5432) as proxy:
+        through = url.set(host=proxy.host, port=proxy.port).render_as_string(hide_password=False)
+        database = Database(through, schema=ledger_on_postgres.schema)
+        await empty_tables(database)
+        async with opened(database) as ledger:
+            await ledger.submit(grant("a", 1_000))
+            await proxy.black_hole()
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            first = ledger.submit(hold("h1", 10))
+            await asyncio.sleep(ANSWERS_WITHIN_S - 0.2)
+            second = ledger.submit(hold("h2", 10))
+            assert await outcomes(first, second) == {"StorageUnavailable": 2}
+            assert loop.time() - began < ANSWERS_WITHIN_S + 0.5
+            await proxy.heal()
+            await ledger.submit(hold("h3", 10))
+            await assert_balanced(ledger)
+        await database.close()
 
 
 async def test_nothing_is_lost_or_doubled_while_connections_are_killed(

@@ -75,7 +75,7 @@ def test_where_nothing_is_near_the_list_is_named():
 
 def test_a_model_without_a_price_is_neither_listed_nor_near_nor_usable():
     found = Catalog([model("openai/gpt-4o", None), model("openai/none")])
-    assert found.listed() == []
+    assert list(found.listed()) == []
     assert "openai" not in hint(found, "openai/gpt-4x").partition("exist.")[2]
     with pytest.raises(ModelUnpriced):
         found.find("gpt-4o")
@@ -98,3 +98,62 @@ def test_a_wrong_name_costs_milliseconds_even_among_20_000_models(asked):
 
 def test_an_unknown_vendor_names_the_known_ones():
     assert "alpha, beta" in UnknownVendor("gamma", {"beta", "alpha"}).message
+
+
+OTHER = VendorSlug("other")
+
+
+def offered(model_id: str, *vendors: VendorSlug, **others) -> Model:
+    offers = tuple(Offer(vendor=each, model=ModelId(model_id), vendor_model="m", price=PRICE) for each in vendors)
+    return Model(id=ModelId(model_id), name=model_id, offers=offers, **others)
+
+
+def test_a_vendor_that_is_switched_off_serves_nothing():
+    both, alone = offered("a/both", VENDOR, OTHER), offered("a/alone", OTHER)
+    found = Catalog([both, alone], vendors=[VENDOR, OTHER])
+    off = found.switched([OTHER], 7)
+    assert off.version == 7
+    assert [offer.vendor for offer in off.find("a/both").offers] == [VENDOR]
+    assert [model.id for model in off.listed()] == ["a/both"]
+    assert "the operator has switched off" in hint(off, "a/alone")
+    assert "a/alone" not in hint(off, "a/alon")
+    assert [model.id for model in found.listed()] == ["a/both", "a/alone"]
+    assert off.switched([], 8).find("a/alone") == alone
+    assert Catalog([both, alone], off=[OTHER]).listed() == off.listed()
+
+
+def test_a_model_is_found_by_its_aliases_but_not_by_a_name_that_two_have():
+    one, two = offered("a/one", VENDOR, aliases=("uno", "same")), offered("a/two", VENDOR, aliases=("same", "a/one"))
+    found = Catalog([one, two])
+    assert found.find("uno") is one
+    assert found.find("a/one") is one
+    assert "does not exist" in hint(found, "same")
+
+
+def test_the_operators_alias_wins_over_what_models_bring_along_and_over_slugs():
+    one, two = offered("a/one", VENDOR, aliases=("uno",)), offered("a/two", VENDOR)
+    found = Catalog([one, two], aliases={"uno": two.id, "one": two.id, "a/one": two.id, "gone": ModelId("a/none")})
+    assert found.find("uno") is found.find("one") is two
+    assert found.find("a/one") is one
+    assert "does not exist" in hint(found, "gone")
+
+
+def test_indexes_are_made_anew_where_ids_have_changed():
+    before = catalog("a/one", "a/two")
+    same = Catalog(before.models.values(), previous=before)
+    assert "a/one" in hint(same, "a/onne")
+    changed = Catalog([*before.models.values(), model("a/three", PRICE)], previous=before)
+    assert "a/three" in hint(changed, "a/thre")
+
+
+def test_a_model_is_deprecated_when_all_of_its_vendors_have_set_a_date():
+    def retiring(*dates: datetime | None) -> Model:
+        offers = [
+            Offer(vendor=VENDOR, model=ModelId("m"), vendor_model="m", price=PRICE, retires_at=date) for date in dates
+        ]
+        return Model(id=ModelId("m"), name="m", offers=tuple(offers))
+
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    assert retiring(early, late).deprecated_at == late
+    assert retiring(early, None).deprecated_at is None
+    assert retiring().deprecated_at is None

@@ -37,7 +37,20 @@ def test_decimals_are_read_exactly(text, amount):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "one", "1,5", "nan", "inf", "-inf", "1e400", "0.0000000001", "9223372036.854775808", "1.0000000005"]
+    "text",
+    [
+        "",
+        "one",
+        "1,5",
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "1e999999999",
+        "0.0000000001",
+        "9223372036.854775808",
+        "1.0000000005",
+    ],
 )
 def test_what_is_no_exact_amount_is_refused(text):
     with pytest.raises(ValueError, match="USD"):

@@ -14,7 +14,20 @@ from msgspec.structs import asdict, replace
 
 from domain.ids import ModelId, PriceId, VendorSlug
 from domain.money import Usd
-from domain.pricing import MARKUP_ONE_PPM, Price, PriceSource, Rates, Tier, far_from_others, usd_per_unit
+from domain.pricing import (
+    MARKUP_ONE_PPM,
+    ImageRate,
+    Price,
+    PriceSource,
+    Rates,
+    RatesDiffer,
+    Tier,
+    far_from_others,
+    far_rates,
+    parse_rate,
+    shown_rate,
+    usd_per_unit,
+)
 from domain.usage import Usage
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -34,7 +47,7 @@ FALLBACKS = {
 counts = st.integers(0, 10**8)
 rate = st.integers(0, 10**14)
 optional = st.none() | rate
-usages = st.builds(Usage, **dict.fromkeys(Usage.__struct_fields__, counts))
+usages = st.builds(Usage, **dict.fromkeys(Rates.__struct_fields__, counts))
 rates = st.builds(Rates, **{name: optional if name in FALLBACKS else rate for name in Rates.__struct_fields__})
 tiers = st.lists(st.builds(Tier, st.integers(0, 10**9), rates), max_size=4).map(tuple)
 markups = st.integers(1, 5 * MARKUP_ONE_PPM)
@@ -59,7 +72,7 @@ def rate_of(chosen: Rates, name: str) -> int:
 
 def exact_usd(chosen: Rates, usage: Usage, markup_ppm: int) -> Fraction:
     dollars = sum(
-        Fraction(count) * Fraction(rate_of(chosen, name), 10**9) / 10**6 for name, count in asdict(usage).items()
+        Fraction(getattr(usage, name)) * Fraction(rate_of(chosen, name), 10**9) / 10**6 for name in asdict(chosen)
     )
     return dollars * Fraction(markup_ppm, 10**6)
 
@@ -116,7 +129,7 @@ def test_anything_priced_costs_at_least_a_nano_dollar(chosen, usage):
 
 
 def test_every_class_of_usage_has_a_rate_and_every_rate_a_class():
-    assert set(Usage.__struct_fields__) == set(Rates.__struct_fields__)
+    assert set(Usage.__struct_fields__) - {"image_variant"} == set(Rates.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", Rates.__struct_fields__)
@@ -164,3 +177,66 @@ def test_a_price_per_unit_is_written_exactly(chosen, markup_ppm):
 )
 def test_a_price_is_far_from_others_beyond_three_times_their_median(asked, others, median):
     assert far_from_others(asked, others) == median
+
+
+IMAGE_USD = 10**15
+"""One dollar a picture, in nano-dollars for a million of them."""
+
+
+@pytest.mark.parametrize(
+    ("variant", "usd"),
+    [("1024x1024:high", "0.76"), ("1024x1024:low", "0.04"), ("2048x2048:high", "0.16"), ("", "0.16")],
+)
+def test_a_picture_costs_what_its_kind_costs_or_else_any_picture(variant, usd):
+    rates = (ImageRate("1024x1024:high", 19 * IMAGE_USD // 100), ImageRate("1024x1024:low", IMAGE_USD // 100))
+    asked = replace(price(Rates(input=0, output=0, images=4 * IMAGE_USD // 100)), image_rates=rates)
+    assert asked.cost(Usage(images=4, image_variant=variant)) == Usd.parse(usd)
+
+
+def test_kinds_of_pictures_change_nothing_where_none_is_drawn():
+    asked = replace(price(Rates(input=10**9, output=0)), image_rates=(ImageRate("", IMAGE_USD),))
+    assert asked.cost(Usage(input=10**6)) == Usd.parse("1")
+
+
+def test_a_tiers_own_price_of_pictures_is_replaced_too():
+    tiered = price(Rates(input=0, output=0, images=1), (Tier(5, Rates(input=0, output=0, images=7)),))
+    asked = replace(tiered, image_rates=(ImageRate("big", 3 * 10**6),))
+    assert asked.cost(Usage(input=10, images=2, image_variant="big")) == Usd(6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "nanos"),
+    [
+        ("input", "1.25", 1_250_000_000),
+        ("characters", "15", 15 * 10**9),
+        ("images", "0.04", 40_000 * 10**9),
+        ("seconds", "0.0000308333", 30_833_300_000),
+        ("searches", "0.01", 10**13),
+        ("requests", "1e-9", 10**6),
+    ],
+)
+def test_a_rate_is_written_for_a_million_or_for_one_as_people_do(name, text, nanos):
+    assert parse_rate(text, name) == nanos
+    assert parse_rate(shown_rate(nanos, name), name) == nanos
+
+
+@pytest.mark.parametrize("text", ["", "one", "NaN", "Infinity", "0.0000000001", "1e30", "1e999999999"])
+def test_what_is_no_rate_is_refused(text):
+    with pytest.raises(ValueError, match="USD"):
+        parse_rate(text, "input")
+
+
+@pytest.mark.parametrize(
+    ("asked", "others", "far"),
+    [
+        (Rates(input=31, output=10), [Rates(input=10, output=10)], RatesDiffer("input", 31, 10)),
+        (Rates(input=30, output=31), [Rates(input=10, output=10)], RatesDiffer("output", 31, 10)),
+        (Rates(input=0, output=10), [Rates(input=10, output=10)], RatesDiffer("input", 0, 10)),
+        (Rates(input=10, output=10), [Rates(input=0, output=0)], None),
+        (Rates(input=0, output=0, images=40), [Rates(input=0, output=0, images=10)], RatesDiffer("images", 40, 10)),
+        (Rates(input=5, output=5), [Rates(input=5, output=5, searches=10)], None),
+        (Rates(input=5, output=5), [], None),
+    ],
+)
+def test_rates_are_compared_class_by_class(asked, others, far):
+    assert far_rates(asked, others) == far

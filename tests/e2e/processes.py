@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 ADMIN_KEY = "gw_dev_" + "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
-READY_S = 30.0
+READY_S = 90.0
 
 
 def free_port() -> int:

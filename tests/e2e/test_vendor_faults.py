@@ -115,12 +115,18 @@ async def test_the_only_vendors_failure_is_told_and_free(place: Place, fault: st
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_refusal_of_the_request_itself_is_passed_on(place: Place, stream: bool) -> None:
-    place.alpha.by_model[SHARED[0]] = bad_request("Unsupported value: 'temperature'")
+@pytest.mark.parametrize(
+    ("theirs", "status", "code"),
+    [(400, 400, "invalid_request"), (413, 413, "request_too_large"), (422, 400, "invalid_request")],
+)
+async def test_a_refusal_of_the_request_itself_is_passed_on(
+    place: Place, theirs: int, status: int, code: str, stream: bool
+) -> None:
+    place.alpha.by_model[SHARED[0]] = refused(theirs, "Unsupported value: 'temperature'", "invalid_request_error")
 
     answer = await place.chat(SHARED[0], stream=stream)
 
-    assert_told(answer, 400, "invalid_request")
+    assert_told(answer, status, code)
     assert "Unsupported value: 'temperature'" in answer.error["message"]
     assert len(place.alpha.requests) == 1
     assert place.beta.requests == []
@@ -300,10 +306,11 @@ async def test_usage_counts_once_wherever_it_is_told(place: Place, usage_at: str
     assert answer.body.count(b'"cost"') >= 1
 
 
-async def test_a_bomb_is_defused(place: Place) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_bomb_is_defused(place: Place, stream: bool) -> None:
     place.alpha.by_model[MODEL] = gzip_bomb(512 * 2**20)
 
-    assert_told(await place.chat(MODEL), 502, "vendor_error")
+    assert_told(await place.chat(MODEL, stream=stream), 502, "vendor_error")
 
 
 async def test_an_oversize_whole_answer_is_given_up(place: Place) -> None:

@@ -188,6 +188,17 @@ async def test_a_job_that_fails_or_hangs_is_tried_again(memory: MemoryLeases) ->
     assert outcomes.count("hung") > 2
 
 
+async def test_a_job_may_let_others_go_first(memory):
+    began, ran = asyncio.get_running_loop().time(), list[float]()
+
+    async def run() -> None:
+        ran.append(asyncio.get_running_loop().time() - began)
+
+    async with process(memory, "one", Job("a", 0.1, 60.0, run, first_after_s=0.5)):
+        await asyncio.sleep(0.9)
+    assert 0.5 <= ran[0] < 0.8
+
+
 RUN_WORKER = """
 import sys
 from entrypoints.cli.worker import worker

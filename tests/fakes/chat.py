@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from adapters.dialects.openai_chat.client import OpenAIChatStream, read_answer
 from adapters.dialects.openai_chat.server import read_request
+from adapters.memory.affinity import MemoryAffinity
 from adapters.memory.ledger import MemoryLedger
 from adapters.memory.limiter import MemoryLimiter
 from application.inference.admission import Admission
+from application.inference.caching import PromptCaches
 from application.inference.chat import CompleteChat, DetachedWork, RunningStream, WholeAnswer
 from application.inference.failover import Failover, RetryBudget
 from application.inference.heartbeats import Heartbeats
@@ -35,7 +37,7 @@ from domain.money import Usd
 from domain.ports.clock import Clock
 from domain.ports.vendors import ChatAnswer
 from domain.pricing import Price, PriceSource, Rates
-from domain.routing import Pulse
+from domain.routing import Draw, Pulse
 from domain.usage import Generation
 from tests.fakes.time import NOON, CountingIds, FakeClock
 from tests.fakes.upstream import encode
@@ -132,9 +134,14 @@ class Board:
     def __init__(self) -> None:
         self.failures: list[tuple[VendorSlug, FaultKind]] = []
         self.successes: list[VendorSlug] = []
+        self.probed: set[VendorSlug] = set()
+        """Vendors that another call is finding out about."""
 
     def pulse(self, offer: Offer) -> Pulse:
         return Pulse()
+
+    def begins(self, offer: Offer) -> bool:
+        return offer.vendor not in self.probed
 
     def succeeded(self, offer: Offer, first_token_ms: int, output_tokens: int, duration_ms: int) -> None:
         self.successes.append(offer.vendor)
@@ -199,6 +206,9 @@ class Stage:
         offers_first_byte_s: int = 30,
         concurrent: int = 50,
         clock: Clock | None = None,
+        rates: Mapping[str, Rates] = {},
+        draw: Draw | None = None,
+        policy_of_key: KeyPolicy = KeyPolicy(),  # noqa: B008 - it never changes
     ) -> None:
         self.clock = clock or FakeClock()
         self.ids = CountingIds()
@@ -213,7 +223,7 @@ class Stage:
                 vendor=vendor.slug,
                 model=MODEL,
                 vendor_model=f"{vendor.slug}-one",
-                price=price(vendor.slug),
+                price=price(vendor.slug, rates.get(vendor.slug)),
                 output_max=output_max,
                 abort_policy=vendor.abort_policy,
                 first_byte_s=offers_first_byte_s,
@@ -222,6 +232,7 @@ class Stage:
         )
         self.outputs = UsualOutputs()
         self.detached = DetachedWork()
+        self.caches = PromptCaches(MemoryAffinity(self.clock), b"k" * 32)
         self.chat = CompleteChat(
             admission=Admission(
                 catalog=FixedCatalog(Catalog([Model(id=MODEL, name="One", offers=offers)])),
@@ -233,6 +244,8 @@ class Stage:
                 clock=self.clock,
                 policy=policy,
                 lease=LEASE,
+                draw=draw,
+                caches=self.caches,
             ),
             failover=Failover(
                 vendors={vendor.slug: vendor for vendor in vendors},
@@ -242,6 +255,7 @@ class Stage:
                 jitter=lambda: 0.0,
                 budget=RetryBudget(self.clock),
                 alert=lambda offer, fault: self.alerts.append((offer.vendor, fault.kind)),
+                caches=self.caches,
             ),
             health=self.board,
             heartbeats=self.heartbeats,
@@ -249,7 +263,7 @@ class Stage:
             idle=timedelta(seconds=60),
             detached=self.detached,
         )
-        self.caller = _caller(concurrent)
+        self.caller = _caller(concurrent, policy_of_key)
         self.latest = RequestId("")
         """The request that was made last."""
 
@@ -298,12 +312,12 @@ class Stage:
         return record
 
 
-def price(vendor: VendorSlug) -> Price:
+def price(vendor: VendorSlug, rates: Rates | None = None) -> Price:
     return Price(
         id=PriceId(f"price:{vendor}"),
         vendor=vendor,
         model=MODEL,
-        rates=Rates(input=Usd.parse(INPUT_USD).nanos, output=Usd.parse(OUTPUT_USD).nanos),
+        rates=rates or Rates(input=Usd.parse(INPUT_USD).nanos, output=Usd.parse(OUTPUT_USD).nanos),
         valid_from=NOON,
         source=PriceSource.OPERATOR,
     )
@@ -333,7 +347,7 @@ async def begun(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-def _caller(concurrent: int) -> Caller:
+def _caller(concurrent: int, policy: KeyPolicy) -> Caller:
     account = Account(id=ANN, email="ann@example.org", created_at=NOON)
     key = ApiKey(
         id=KeyId("key-1"),
@@ -344,7 +358,7 @@ def _caller(concurrent: int) -> Caller:
         last4="abcd",
         digest="d",
         pepper_id="v1",
-        policy=KeyPolicy(),
+        policy=policy,
         created_at=NOON,
     )
     return Caller(

@@ -13,15 +13,21 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.testing import TestClient
 
-from adapters.memory.repositories import MemoryPrices, MemoryRevisions
-from application.catalog import ListModels, RefreshCatalog, SetPrice
+from adapters.memory.health import MemoryHealthBoard
+from adapters.memory.repositories import MemoryMarkups, MemoryOverrides, MemoryPrices, MemoryRevisions
+from application.catalog import ListModels, RefreshCatalog
 from application.generations import ShowGeneration
 from application.keys import Issued
+from application.offers import ShowOffers
+from application.prices import ConfirmPrice, ListMarkups, PriceHistory, RemoveMarkup, SetMarkup, SetPrice
+from application.rankings import Rankings
 from application.settlements import ShowSettlements
+from application.shelf import ShowModels
+from application.vendors import OverrideCatalog, ShowVendors
 from domain.catalog import Capability, Catalog, Model, Offer
 from domain.errors import StorageUnavailable
 from domain.ids import ModelId, PriceId, VendorSlug
-from domain.ports.catalog import Refreshed
+from domain.ports.catalog import CatalogOverrides, Refreshed, Switch, VendorState
 from domain.pricing import Price, PriceSource, Rates
 from entrypoints.http.addresses import ClientAddresses
 from entrypoints.http.docs import openapi_config
@@ -32,6 +38,7 @@ from entrypoints.http.metrics import Metrics
 from entrypoints.http.request_ids import with_request_ids
 from entrypoints.http.routes import ACCOUNT_ROUTES
 from tests.fakes.gateway import Gateway
+from tests.fakes.popularity import Counts
 from tests.fakes.time import NOON
 
 T = TypeVar("T")
@@ -79,10 +86,31 @@ CATALOG = Catalog(
 
 
 class FixedCatalog:
-    """Both ports of the catalogue; asking vendors anew changes nothing."""
+    """All ports of the catalogue; asking vendors anew changes nothing, and of overrides it takes up the switches."""
 
-    def __init__(self) -> None:
+    def __init__(self, overrides: CatalogOverrides) -> None:
         self.catalog = CATALOG
+        self.overrides = overrides
+        self.reloads = 0
+
+    async def reload(self) -> None:
+        self.reloads += 1
+        off = [each.vendor for each in await self.overrides.all() if isinstance(each, Switch) and not each.on]
+        self.catalog = self.catalog.switched(off, self.catalog.version + 1)
+
+    async def states(self) -> Sequence[VendorState]:
+        models = self.catalog.models.values()
+        offers = {vendor: [o for m in models for o in m.offers if o.vendor == vendor] for vendor in (ACME, OTHER)}
+        return [
+            VendorState(
+                vendor=vendor,
+                on=vendor not in self.catalog.off,
+                lists=True,
+                offers=len(served),
+                priced=sum(each.price is not None for each in served),
+            )
+            for vendor, served in offers.items()
+        ]
 
     def current(self) -> Catalog:
         return self.catalog
@@ -108,7 +136,11 @@ class Served(Gateway):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.catalog = FixedCatalog()
+        self.overrides = MemoryOverrides(self.revisions)
+        self.catalog = FixedCatalog(self.overrides)
+        self.health = MemoryHealthBoard(self.clock)
+        self.counts = Counts()
+        self.told: list[str] = []
         self.prices = MemoryPrices(self.revisions)
         self.metrics = Metrics()
         self.readiness = Readiness(self.revisions, self.catalog, self.clock)
@@ -116,7 +148,20 @@ class Served(Gateway):
         self.show_settlements = ShowSettlements(self.ledger, self.clock)
         self.list_models = ListModels(self.catalog)
         self.set_price = SetPrice(self.prices, self.catalog, self.clock, self.ids)
+        self.confirm_price = ConfirmPrice(self.prices, self.catalog, self.clock, self.ids)
+        self.price_history = PriceHistory(self.prices, self.catalog)
+        self.markups = MemoryMarkups(self.revisions)
+        self.list_markups = ListMarkups(self.markups)
+        self.set_markup = SetMarkup(self.markups, self.catalog, self.clock)
+        self.remove_markup = RemoveMarkup(self.markups)
         self.refresh_catalog = RefreshCatalog(self.catalog)
+        self.show_models = ShowModels(self.catalog)
+        self.show_offers = ShowOffers(self.catalog, self.health)
+        self.show_vendors = ShowVendors(self.catalog, self.health, self.clock)
+        self.rankings = Rankings(self.counts, self.clock)
+        self.override_catalog = OverrideCatalog(
+            self.overrides, self.catalog, self.catalog, self.clock, lambda: self.told.append("catalog")
+        )
         self.app = self._assembled()
 
     def _assembled(self) -> Litestar:
@@ -124,7 +169,9 @@ class Served(Gateway):
             *("metrics", "readiness", "show_generation", "show_settlements", "list_models", "set_price"),
             *("refresh_catalog", "issue_key", "list_keys", "change_key", "revoke_key", "create_account"),
             *("list_accounts", "find_account", "suspend_account", "restore_account", "grant_credit"),
-            *("adjust_credit", "show_balance", "list_transactions"),
+            *("adjust_credit", "show_balance", "list_transactions", "confirm_price", "price_history"),
+            *("list_markups", "set_markup", "remove_markup", "show_models", "show_offers", "show_vendors"),
+            *("rankings", "override_catalog"),
         ]
         dependencies = {name: Provide(always(getattr(self, name)), sync_to_thread=False) for name in named}
         entrance = Entrance(
@@ -163,6 +210,9 @@ class Caller:
 
     def post(self, path: str, **body: Any) -> Any:
         return self.client.post(path, json=body, headers=self.headers)
+
+    def put(self, path: str, **body: Any) -> Any:
+        return self.client.put(path, json=body, headers=self.headers)
 
     def patch(self, path: str, **body: Any) -> Any:
         return self.client.patch(path, json=body, headers=self.headers)

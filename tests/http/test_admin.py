@@ -78,56 +78,6 @@ def test_the_last_administrator_is_not_suspended(boss):
     refusal(boss.post(f"/admin/users/{boss.account_id}/suspend"), 409, "last_admin_key")
 
 
-def test_prices_are_listed_by_offer(boss):
-    one = boss.get("/admin/prices", limit=3).json()
-    two = boss.get("/admin/prices", limit=3, cursor=one["next_cursor"]).json()
-    offers = [(each["model"], each["vendor"]) for each in one["offers"] + two["offers"]]
-    assert offers == [
-        ("acme/one", "acme"), ("acme/one", "other"), ("acme/soon", "acme"), ("acme/two", "acme"),
-        ("hub/author/deep", "other"),
-    ]  # fmt: skip
-    assert one["offers"][1]["markup"] == "1.25"
-    assert one["offers"][1]["price"]["usd_per_million"] == {"input": "2", "output": "2"}
-
-
-def test_what_lacks_a_price_can_be_listed_alone(boss):
-    (offer,) = boss.get("/admin/prices", unpriced="true").json()["offers"]
-    assert (offer["model"], offer["price"]) == ("acme/soon", None)
-    assert [
-        each["vendor"] for each in boss.get("/admin/prices", model="acme/one", vendor="other").json()["offers"]
-    ] == ["other"]
-
-
-def test_a_price_is_set_in_the_name_of_who_set_it(served, boss):
-    answer = boss.post("/admin/prices", model="acme/soon", input_usd="1.25", output_usd="10", cache_read_usd="0.125")
-    assert answer.status_code == 201
-    shown = answer.json()
-    assert shown["usd_per_million"] == {"input": "1.25", "output": "10", "cache_read": "0.125"}
-    assert (shown["source"], shown["author"]) == ("operator", "boss@example.org")
-    (price,) = run(served.prices.current, NOON)
-    assert price.rates.input == 1_250_000_000
-
-
-@pytest.mark.parametrize(
-    ("body", "code", "param"),
-    [
-        ({"model": "acme/two", "input_usd": "x", "output_usd": "1"}, "invalid_request", "input_usd"),
-        ({"model": "acme/two", "input_usd": "-1", "output_usd": "1"}, "invalid_request", "input_usd"),
-        ({"model": "acme/two", "input_usd": "1", "output_usd": 1}, "invalid_request", "output_usd"),
-        ({"model": "acme/two", "input_usd": "0", "output_usd": "0"}, "invalid_request", "free"),
-        ({"model": "acme/one", "input_usd": "1", "output_usd": "1"}, "invalid_request", "vendor"),
-        (
-            {"model": "acme/one", "vendor": "acme", "input_usd": "900", "output_usd": "2"},
-            "price_implausible",
-            "input_usd",
-        ),
-        ({"model": "acme/two", "input_usd": "1"}, "invalid_request", "output_usd"),
-    ],
-)
-def test_a_price_that_is_likely_a_slip_is_refused_with_its_field(boss, body, code, param):
-    assert refusal(boss.post("/admin/prices", **body), 400, code)["param"] == param
-
-
 def test_vendors_are_asked_anew(boss):
     assert boss.post("/admin/catalog/refresh").json() == [{"vendor": "acme", "models": 3, "failure": None}]
 

@@ -9,6 +9,7 @@ from domain.ids import AccountId, HoldId, KeyId, RequestId
 from domain.ledger import HoldSettled, SettleHold
 from domain.money import ZERO, Usd
 from domain.usage import Attempt, Generation, Usage
+from entrypoints.http.health import UNSETTLED_MAX
 from entrypoints.http.metrics import Metrics
 from tests.fakes.served import ACME, ONE, OTHER, refusal
 from tests.fakes.time import NOON
@@ -29,14 +30,14 @@ def test_a_living_process_says_so(client, served):
 def test_a_process_that_can_serve_is_ready(client):
     answer = client.get("/health/ready")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ready", "storage": "ok", "models": 3}
+    assert answer.json() == {"status": "ready", "storage": "ok", "models": 3, "unsettled": 0}
 
 
 def test_without_storage_it_is_not_ready_and_says_why(client, served):
     served.revisions.down = True
     answer = client.get("/health/ready")
     assert answer.status_code == 503
-    assert answer.json() == {"status": "not_ready", "storage": "does not answer", "models": 3}
+    assert answer.json() == {"status": "not_ready", "storage": "does not answer", "models": 3, "unsettled": 0}
     served.revisions.down = False
     served.clock.advance(1)
     assert client.get("/health/ready").status_code == 200
@@ -53,6 +54,15 @@ def test_storage_is_not_asked_at_every_probe(client, served):
 def test_without_a_model_it_is_not_ready(client, served):
     served.catalog.catalog = Catalog([])
     assert client.get("/health/ready").status_code == 503
+
+
+def test_with_too_many_unsettled_requests_it_is_not_ready(client, served):
+    served.readiness.unsettled = lambda: UNSETTLED_MAX
+    assert client.get("/health/ready").status_code == 200
+    served.readiness.unsettled = lambda: UNSETTLED_MAX + 1
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")
+    assert answer.json()["unsettled"] == UNSETTLED_MAX + 1
 
 
 def test_a_process_that_stops_gets_no_new_requests(client, served):

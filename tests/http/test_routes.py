@@ -22,7 +22,13 @@ CARRIERS = {
     "x-goog-api-key": lambda secret: {"headers": {"x-goog-api-key": secret}},
     "query": lambda secret: {"params": {"key": secret}},
 }
-PUBLIC = {"/", "/health", "/health/ready", "/ping", "/v1/models", "/v1/models/{name}", "/docs", "/docs/{path}"}
+PUBLIC = {
+    *("/", "/health", "/health/ready", "/health/vendors", "/ping", "/docs", "/docs/{path}", "/v1/models"),
+    *("/v1/models/{name}", "/v1/models/search", "/v1/models/trending", "/v1/models/batch-compare"),
+    *("/v1/models/{author}/{slug}/endpoints", "/v1/models/{author}/{slug}/compare", "/v1/providers"),
+    *("/v1/providers/{slug}/stats", "/v1/providers/{slug}/top-models", "/v1/gateways/summary", "/ranking/models"),
+    *("/ranking/apps", "/modelz/models", "/modelz/ids", "/modelz/check/{model_id}"),
+}
 
 
 def handlers(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
@@ -41,7 +47,10 @@ def guarded(app: Litestar) -> Iterator[tuple[str, str, Needs]]:
 
 
 def concrete(path: str) -> str:
-    return path.replace("{key_id}", "k1").replace("{account}", "a1").replace("{request_id}", "r9")
+    names = {"{key_id}": "k1", "{account}": "a1", "{request_id}": "r9", "{vendor}": "acme"}
+    for name, value in names.items():
+        path = path.replace(name, value)
+    return path
 
 
 def test_every_route_declares_who_may_pass(served):

@@ -16,13 +16,25 @@ import msgspec
 from adapters.dialects.gateway_fields import GATEWAY_FIELDS
 from adapters.dialects.json_members import JsonRefused, Members, edit, members
 from adapters.dialects.openai_chat.errors import read_fault
+from adapters.dialects.openai_chat.quirks import STANDARD, Quirks
 from adapters.dialects.openai_chat.server import DONE
-from adapters.dialects.openai_chat.wire import Body, Delta, has_content, read_body, read_usage, text_bytes
+from adapters.dialects.openai_chat.wire import (
+    BROKEN_FINISHES,
+    Body,
+    Delta,
+    has_content,
+    read_body,
+    read_extension,
+    read_usage,
+    text_bytes,
+)
+from adapters.dialects.vendor_cost import read_vendor_cost
 from adapters.transport.sse import EventSplitter, EventTooLarge, events
 from domain.catalog import Dialect
 from domain.inference.chat import ChatCall
 from domain.inference.faults import FaultKind, VendorFault
 from domain.inference.tokens import ASCII_BYTES_PER_TOKEN_X10, OTHER_BYTES_PER_TOKEN_X10
+from domain.money import Usd
 from domain.ports.vendors import ChatAnswer
 from domain.usage import Usage
 
@@ -51,10 +63,12 @@ def write_request(
     output_limit_field: str = "max_completion_tokens",
     renamed: Mapping[str, str] = {},
     dropped: frozenset[str] = frozenset(),
+    rewritten: Mapping[str, Callable[[bytes], bytes]] = {},
     asks_for_usage: bool = True,
 ) -> bytes:
     """The caller's body, in which only these members change: `model`, the gateway's own, what this vendor does not
-    take, the output limit where credit cannot pay more, and the wish for usage at the end of a stream."""
+    take or wants in another form, the output limit where credit cannot pay more, and the wish for usage at the end of
+    a stream."""
     request = call.request
     body = request.body
     parts = request.parsed if isinstance(request.parsed, Members) else members(body)
@@ -67,19 +81,29 @@ def write_request(
         replace |= dict.fromkeys(set_already, limit)
         if not set_already:
             add[output_limit_field] = limit
-    if request.streamed and not request.wants_usage and asks_for_usage:
+    # A translated request wants usage without asking for it in this dialect's words.
+    asked = request.wants_usage and "stream_options" in parts.values
+    if request.streamed and asks_for_usage and not asked:
         _ask_for_usage(parts, replace, add)
+    for name, form in rewritten.items():
+        if name in parts.values and name not in remove:
+            replace[name] = form(bytes(parts.values[name]))
     for name, theirs in renamed.items():
         if name in parts.values and name not in remove:
             remove.add(name)
-            add[theirs] = replace.pop(name) if name in replace else bytes(parts.values[name])
+            value = replace.pop(name) if name in replace else bytes(parts.values[name])
+            # A member that is there twice would mean whatever the vendor's parser makes of it.
+            (replace if theirs in parts.values else add)[theirs] = value
     return edit(body, parts, replace=replace, remove=remove, add=add)
 
 
 def dropped_members(call: ChatCall, dropped: frozenset[str]) -> list[str]:
     """Which of the request's members `write_request` leaves out because the vendor does not take them."""
+    if not dropped:
+        return []
     parts = call.request.parsed
-    return sorted(dropped & parts.values.keys()) if dropped and isinstance(parts, Members) else []
+    named = parts if isinstance(parts, Members) else members(call.request.body)
+    return sorted(dropped & named.values.keys())
 
 
 def _ask_for_usage(parts: Members, replace: dict[str, bytes], add: dict[str, bytes]) -> None:
@@ -96,19 +120,22 @@ def _ask_for_usage(parts: Members, replace: dict[str, bytes], add: dict[str, byt
         replace["stream_options"] = b'{"include_usage":true}'
 
 
-def read_answer(data: bytes, headers: Mapping[str, str]) -> ChatAnswer:
+def read_answer(data: bytes, headers: Mapping[str, str], quirks: Quirks = STANDARD) -> ChatAnswer:
     """A whole answer of status 200.  Raises VendorFault for what is none: an error, HTML, nothing at all."""
     try:
         body = read_body(data)
     except _UNREADABLE:
         raise VendorFault(FaultKind.MALFORMED, "its answer is not JSON of this dialect") from None
     if body.error:
-        raise read_fault(None, {}, data)
+        raise read_fault(None, {}, data, quirks.fault_words)
     if not body.choices:
-        raise VendorFault(FaultKind.MALFORMED, "its answer has no choices")
+        fault = read_fault(None, {}, data, quirks.fault_words, quirks.extension)
+        raise fault if fault.message else VendorFault(FaultKind.MALFORMED, "its answer has no choices")
     finishes = [choice.finish_reason for choice in body.choices if choice.finish_reason]
-    if "error" in finishes:
-        raise VendorFault(FaultKind.SERVER_ERROR, "it finished with an error")
+    if broken := BROKEN_FINISHES.intersection(finishes):
+        raise VendorFault(FaultKind.SERVER_ERROR, f"it finished with {min(broken)!r}")
+    if quirks.extension and not body.has_usage and (extension := read_extension(data, quirks.extension)):
+        body.usage = extension.usage
     usage = read_usage(body.usage) if body.has_usage else None
     tally = Tally()
     if usage is None:
@@ -120,6 +147,7 @@ def read_answer(data: bytes, headers: Mapping[str, str]) -> ChatAnswer:
         produced_tokens=tally.tokens,
         finish_reason=finishes[0] if finishes else None,
         headers=headers,
+        vendor_cost=read_vendor_cost(body.usage) if body.has_usage else None,
     )
 
 
@@ -168,14 +196,17 @@ class OpenAIChatStream:
         headers: Mapping[str, str],
         *,
         shows_usage: bool,
+        quirks: Quirks = STANDARD,
     ) -> None:
         self.started = False
         self.usage: Usage | None = None
+        self.vendor_cost: Usd | None = None
         self.finish_reason: str | None = None
         self.headers = headers
         self._chunks = chunks
         self._hang_up = hang_up
         self._shows_usage = shows_usage
+        self._quirks = quirks
         self._done = False
         self._fault: VendorFault | None = None
         """Raised once the events before it have been yielded."""
@@ -287,21 +318,33 @@ class OpenAIChatStream:
                 body = read_body(event.data)
             except _UNREADABLE:
                 raise VendorFault(FaultKind.MALFORMED, "a chunk of its stream is not JSON of this dialect") from None
+            if self._quirks.extension:
+                self._note_extension(body, event.data)
             if body.error:
-                raise read_fault(None, {}, event.data)
+                raise read_fault(None, {}, event.data, self._quirks.fault_words, self._quirks.extension)
             self._note(body)
             hidden = not self._shows_usage and not body.choices and body.has_usage and self.usage is not None
             passed = b"" if hidden else block
         return passed if self._shows_usage else self._without_null_usage(passed)
+
+    def _note_extension(self, body: Body, data: bytes) -> None:
+        """What stands in the vendor's own member counts as if it stood where OpenAI puts it; what does goes first."""
+        name = self._quirks.extension
+        if name.encode() in data and (extension := read_extension(data, name)) is not None:
+            body.error = body.error or extension.error
+            if not body.has_usage and self.usage is None:
+                body.usage = extension.usage
 
     def _note(self, body: Body) -> None:
         self._tally.add(body)
         if body.has_usage:
             # The last one wins: cumulative counts grow, and no request is charged twice.
             self.usage = read_usage(body.usage) or self.usage
+            if (told := read_vendor_cost(body.usage)) is not None:
+                self.vendor_cost = told
         for choice in body.choices or ():
-            if choice.finish_reason == "error":
-                raise VendorFault(FaultKind.BROKEN_OFF, "it finished with an error")
+            if choice.finish_reason in BROKEN_FINISHES:
+                raise VendorFault(FaultKind.BROKEN_OFF, f"it finished with {choice.finish_reason!r}")
             self.finish_reason = choice.finish_reason or self.finish_reason
             self.started = self.started or has_content(choice.delta)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from adapters.dialects.gateway_fields import read_gateway_fields
-from adapters.dialects.json_members import JsonRefused, Members, check_depth, edit, members
-from adapters.dialects.request_members import UNREADABLE, count_between, member, raw_member
+from adapters.dialects import costs
+from adapters.dialects.gateway_fields import conversation_beginning, read_gateway_fields
+from adapters.dialects.json_members import JsonRefused, Members, check_depth, members
+from adapters.dialects.request_members import count_between, member, raw_member
 from adapters.transport.sse import comment, data_event
 from domain.catalog import Capability, Dialect
 from domain.errors import InvalidRequest
@@ -21,19 +22,10 @@ from domain.usage import Usage
 
 ANSWERS_MAX = 128
 KEEP_ALIVE = comment("keep-alive")
+PASSED_HEADERS: tuple[bytes, ...] = ()
+"""Headers of callers that vendors of this dialect are sent."""
 DONE = b"data: [DONE]\n\n"
-
-EMPTY_BYTES = len("null")
-"""A usage no longer than this has no member to put another beside."""
-
-_USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
-
-
-class _Answer(Struct):
-    usage: Raw = Raw()
-
-
-_ANSWER = msgspec.json.Decoder(_Answer)
+with_cost = costs.with_cost
 
 
 class _StreamOptions(Struct):
@@ -68,7 +60,9 @@ def read_request(body: bytes) -> ChatRequest:
         needs=_needs(parts, messages, streamed),
         preferences=gateway.preferences,
         cost_max=gateway.cost_max,
+        parameters=gateway.parameters,
         session=gateway.session,
+        beginning=partial(conversation_beginning, parts, "messages"),
         parsed=parts,
     )
 
@@ -95,44 +89,6 @@ def _needs(parts: Members, messages: bytes, streamed: bool) -> frozenset[Capabil
     return frozenset(needs)
 
 
-def with_cost(answer: bytes, cost: Usd) -> bytes:
-    """A whole answer with `usage.cost`, a JSON number; unchanged where it has no usage object."""
-    try:
-        usage = bytes(_ANSWER.decode(answer).usage)
-    except UNREADABLE:
-        return answer
-    if len(usage) > EMPTY_BYTES and usage.endswith(b"}") and b'"cost"' not in usage and answer.count(usage) == 1:
-        end = answer.find(usage) + len(usage) - 1
-        return b'%b,"cost":%b%b' % (answer[:end], str(cost).encode(), answer[end:])
-    try:
-        parts = members(answer)
-        raw = raw_member(parts, "usage")
-        if raw is None or not raw.startswith(b"{"):
-            return answer
-        return edit(answer, parts, replace={"usage": _costed(raw, cost)})
-    except JsonRefused:
-        return answer
-
-
-def _object_at(data: bytes, start: int) -> tuple[bytes, int]:
-    """The JSON object that begins at `start`, and where it ends."""
-    depth, at = 0, start
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[{}]', data[start:]):
-        depth += {b"{": 1, b"}": -1}.get(token[0], 0)
-        at = start + token.end()
-        if depth == 0:
-            return data[start:at], at
-    return data[start:at], at
-
-
-def _costed(usage: bytes, cost: Usd) -> bytes:
-    parts = members(usage)
-    number = str(cost).encode()
-    if "cost" in parts.values:
-        return edit(usage, parts, replace={"cost": number})
-    return edit(usage, parts, add={"cost": number})
-
-
 class OpenAIChatTelling:
     """What the gateway itself writes into one stream; this dialect's events neither count nor nest."""
 
@@ -148,15 +104,7 @@ class OpenAIChatTelling:
 
     def with_cost(self, piece: bytes, cost: Usd) -> bytes:
         """Whole events of which the last usage object gets `cost`; nothing else changes."""
-        found = list(_USAGE_OBJECT.finditer(piece))
-        if not found:
-            return piece
-        start = found[-1].end() - 1
-        try:
-            _, end = _object_at(piece, start)
-            return piece[:start] + _costed(piece[start:end], cost) + piece[end:]
-        except JsonRefused:
-            return piece
+        return costs.with_cost_in_last_usage(piece, cost)
 
     def is_end(self, piece: bytes) -> bool:
         """Whether the stream ends with this piece."""

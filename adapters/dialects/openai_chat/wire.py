@@ -17,6 +17,8 @@ COUNT_MAX = 100_000_000
 """No request has more tokens; a vendor that says so is not believed."""
 
 
+BROKEN_FINISHES = frozenset({"error", "insufficient_system_resource", "network_error", "abort"})
+"""What vendors call a failure in the place of a finish; no answer was ended by it."""
 _NULL_BYTES = len("null")
 
 
@@ -24,6 +26,7 @@ class _PromptDetails(Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _CompletionDetails(Struct, gc=False):
@@ -36,7 +39,12 @@ class _Usage(Struct, gc=False):
     completion_tokens: int | None = None
     total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    input_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    output_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
+    cached_tokens: int | None = None
+    num_sources_used: int | None = None
 
 
 class Delta(Struct, gc=False):
@@ -70,20 +78,32 @@ class Body(Struct, gc=False):
         return len(self.usage) > _NULL_BYTES
 
 
+_NO_PROMPT_DETAILS = _PromptDetails()
+_NO_COMPLETION_DETAILS = _CompletionDetails()
 _BODY = msgspec.json.Decoder(Body, strict=False)
 _USAGE = msgspec.json.Decoder(_Usage, strict=False)
 
 
-def read_body(data: bytes) -> Body:
+def read_body(data: bytes | Raw) -> Body:
     """Raises msgspec.MsgspecError, RecursionError or UnicodeDecodeError for what is no such object."""
     return _BODY.decode(data)
+
+
+def read_extension(data: bytes, name: str) -> Body | None:
+    """A member of a chunk that holds usage or an error too; None where it is absent or no object."""
+    try:
+        outer = msgspec.json.decode(data, type=dict[str, Raw])
+        return read_body(outer[name]) if name in outer and bytes(outer[name]).lstrip().startswith(b"{") else None
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def read_usage(raw: bytes | Raw) -> Usage | None:
     """OpenAI's nested counts as disjoint classes; None where they are missing or cannot be true.
 
-    `cached_tokens`, `cache_write_tokens` and `audio_tokens` lie inside `prompt_tokens`, `reasoning_tokens` inside
-    `completion_tokens`; where the total shows that reasoning was counted beside it (xAI), it is taken as beside.
+    `cached_tokens`, `cache_write_tokens`, `audio_tokens` and `image_tokens` lie inside `prompt_tokens`,
+    `reasoning_tokens` inside `completion_tokens`; where the total shows that reasoning was counted beside it (xAI), it
+    is taken as beside.  Where there are no details, what a cache held may stand beside them (DeepSeek).
     """
     try:
         counts = _USAGE.decode(raw)
@@ -92,13 +112,17 @@ def read_usage(raw: bytes | Raw) -> Usage | None:
     prompt, completion = counts.prompt_tokens, counts.completion_tokens
     if prompt is None or completion is None or not (0 <= prompt <= COUNT_MAX and 0 <= completion <= COUNT_MAX):
         return None
-    if counts.prompt_tokens_details is None and counts.completion_tokens_details is None:
-        return Usage(input=prompt, output=completion, requests=1)
-    inside = counts.prompt_tokens_details or _PromptDetails()
-    of_output = counts.completion_tokens_details or _CompletionDetails()
-    cached, rest = _part(inside.cached_tokens, prompt)
+    inside = counts.prompt_tokens_details or counts.input_tokens_details
+    of_output = counts.completion_tokens_details or counts.output_tokens_details
+    hit = counts.prompt_cache_hit_tokens or counts.cached_tokens
+    searches = min(max(counts.num_sources_used or 0, 0), COUNT_MAX)
+    if inside is None and of_output is None and not hit:
+        return Usage(input=prompt, output=completion, searches=searches, requests=1)
+    inside, of_output = inside or _NO_PROMPT_DETAILS, of_output or _NO_COMPLETION_DETAILS
+    cached, rest = _part(inside.cached_tokens or hit, prompt)
     written, rest = _part(inside.cache_write_tokens, rest)
     heard, rest = _part(inside.audio_tokens, rest)
+    seen, rest = _part(inside.image_tokens, rest)
     reasoning = of_output.reasoning_tokens or 0
     if reasoning > 0 and counts.total_tokens == prompt + completion + reasoning:
         visible = completion
@@ -110,11 +134,29 @@ def read_usage(raw: bytes | Raw) -> Usage | None:
         cache_read=cached,
         cache_write_other=written,
         audio_in=heard,
+        image_in=seen,
         output=visible,
         reasoning=reasoning,
         audio_out=spoken,
+        searches=searches,
         requests=1,
     )
+
+
+def written_usage(usage: Usage) -> dict[str, Any]:
+    """The same the other way round, for answers that another dialect's vendor gave."""
+    total_in, total_out = usage.input_tokens, usage.output_tokens
+    return {
+        "prompt_tokens": total_in,
+        "completion_tokens": total_out,
+        "total_tokens": total_in + total_out,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write_5m + usage.cache_write_1h + usage.cache_write_other,
+            "audio_tokens": usage.audio_in,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_out},
+    }
 
 
 def _part(count: int | None, whole: int) -> tuple[int, int]:

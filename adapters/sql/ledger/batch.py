@@ -30,8 +30,6 @@ from domain.usage import Generation
 Outcome = Result | DomainError
 """What an operation's caller gets: its result, or its own refusal."""
 
-DOWN = "Storage does not answer. Nothing was charged; try again shortly."
-
 STATES = {Kind.CHARGE: "charged", Kind.VOID: "voided"}
 """The kinds of transfer that end a hold, and the state that each leaves it in."""
 

@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from adapters.sql.database import Database
-from adapters.sql.ledger.batch import DOWN, Outcome, Store
+from adapters.sql.database import DOWN, Database
+from adapters.sql.ledger.batch import Outcome, Store
 from adapters.sql.ledger.postgresql import PostgresStore
 from adapters.sql.ledger.reads import LedgerReads
 from adapters.sql.ledger.sqlite import SqliteStore
 from adapters.sql.ledger.verify import differences
 from domain.credits import CreditAccount, Hold, Transfer
 from domain.errors import StorageUnavailable
-from domain.ids import AccountId
-from domain.ledger import Operation, ReleaseHold, RenewHold, SettleHold
+from domain.ids import AccountId, KeyId
+from domain.ledger import KeyMeter, Operation, ReleaseHold, RenewHold, SettleHold
 from domain.ports.ledger import Difference
 from domain.usage import Generation
 
@@ -34,6 +34,8 @@ BATCH_MAX = 512
 QUEUE_MAX = 10_000
 LINGER_S = 0.004
 """How long what nobody waits for may wait for company."""
+SILENCE_S = 1.0
+"""Where storage has said nothing for so long, whoever waited for its turn meanwhile does not wait once more."""
 UNHURRIED = SettleHold | ReleaseHold | RenewHold
 
 Waiting = tuple[Operation, Future[Any]]
@@ -107,6 +109,10 @@ class SqlLedger:
         await self.flush()
         return await self._reads.account(account_id)
 
+    async def key_meter(self, key_id: KeyId) -> KeyMeter | None:
+        await self.flush()
+        return await self._reads.key_meter(key_id)
+
     async def overdue_holds(self, at: datetime, limit: int) -> Sequence[Hold]:
         return await self._reads.overdue_holds(at, limit)
 
@@ -170,6 +176,9 @@ class SqlLedger:
                 self.committed(len(batch), clock() - began)
         finally:
             self._answer(batch, outcomes or _unavailable(len(batch)))
+        if clock() - began >= SILENCE_S and isinstance(outcomes[0], StorageUnavailable):
+            late, self._waiting = list(self._waiting), deque()
+            self._answer(late, _unavailable(len(late)))
 
     def _answer(self, batch: list[Waiting], outcomes: Sequence[Outcome | Exception]) -> None:
         for (_, answer), outcome in zip(batch, outcomes, strict=True):

@@ -7,6 +7,7 @@ else a batch reads belongs to one of its accounts, and changes only under that a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,8 +16,8 @@ import asyncpg
 import msgspec
 from asyncpg.prepared_stmt import PreparedStatement
 
-from adapters.sql.database import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_MS, Database
-from adapters.sql.ledger.batch import DOWN, Changes, Named, Outcome, apply_all, changes_of, named_by
+from adapters.sql.database import ANSWERS_WITHIN_S, CONNECT_TIMEOUT_S, DOWN, STATEMENT_TIMEOUT_MS, Database
+from adapters.sql.ledger.batch import Changes, Named, Outcome, apply_all, changes_of, named_by
 from adapters.sql.ledger.rows import Rows, account_of
 from domain.errors import StorageUnavailable
 from domain.ids import AccountId, HoldId, KeyId, TransferId
@@ -44,6 +45,19 @@ REFUSALS = (
 
 OUTAGES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """The last is what the driver may say when a connection breaks between two of its own steps."""
+
+CUT_OFF = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""Outages that a restart of the server brings, which is over soon."""
+RETURNS_WITHIN_S = 1.0
+TRIED_AGAIN_S = 0.05
 
 READ = """
 WITH locked AS MATERIALIZED (
@@ -145,12 +159,8 @@ class PostgresStore:
 
     async def transact(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         try:
-            prepared = self._prepared or await self._connect()
-            try:
-                return await self._transact(prepared, operations)
-            except REFUSALS:
-                await prepared.rollback()
-                raise
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
+                return await self._through_a_restart(operations)
         except REFUSALS:
             raise
         except OUTAGES as error:
@@ -160,6 +170,24 @@ class PostgresStore:
             # A defect, or the end of the event loop: nobody knows where in its transaction the connection is.
             self._drop()
             raise
+
+    async def _through_a_restart(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        """Nothing has happened before COMMIT is sent, so that until then a batch can begin once more."""
+        time = asyncio.get_running_loop().time
+        until = time() + RETURNS_WITHIN_S
+        while True:
+            try:
+                prepared = self._prepared or await self._connect()
+                return await self._transact(prepared, operations)
+            except REFUSALS:
+                if self._prepared is not None:
+                    await self._prepared.rollback()
+                raise
+            except CUT_OFF:
+                if (self._prepared is not None and self._prepared.committing) or time() >= until:
+                    raise
+                self._drop()
+                await asyncio.sleep(TRIED_AGAIN_S)
 
     async def _connect(self) -> _Prepared:
         connection = await asyncpg.connect(
@@ -233,6 +261,8 @@ class _Prepared:
         self.read = read
         self.write = write
         self._has_begun = False
+        self.committing = False
+        """Whether a COMMIT has been sent that was not answered."""
 
     async def begin(self) -> None:
         if not self._has_begun:
@@ -240,12 +270,14 @@ class _Prepared:
             self._has_begun = True
 
     async def commit(self, *, and_begin: bool) -> None:
+        self.committing = True
         await self.connection.execute("COMMIT AND CHAIN" if and_begin else "COMMIT")
+        self.committing = False
         self._has_begun = and_begin
 
     async def rollback(self) -> None:
         await self.connection.execute("ROLLBACK")
-        self._has_begun = False
+        self._has_begun = self.committing = False
 
 
 def _address(database: Database) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from sqlalchemy import Select, select, text, tuple_
 
 from adapters.sql.database import Database
 from adapters.sql.ledger.rows import Rows, account_of, record_of
-from adapters.sql.ledger.tables import POSTED, credit_accounts, generations, holds, transfers
+from adapters.sql.ledger.tables import POSTED, credit_accounts, generations, holds, key_meters, transfers
 from domain.credits import CreditAccount, Hold, Transfer
-from domain.ids import AccountId
+from domain.ids import AccountId, KeyId
+from domain.ledger import KeyMeter
 from domain.usage import Generation
 
 IS_OPEN = text("state = 'open'")
@@ -32,6 +33,15 @@ class LedgerReads:
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return CreditAccount(id=account_id) if row is None else account_of(tuple(row))
+
+    async def key_meter(self, key_id: KeyId) -> KeyMeter | None:
+        meter = key_meters.c
+        query = select(
+            meter.key_id, meter.account_id, meter.requests, meter.spent, meter.held, meter.period_start
+        ).where(meter.key_id == key_id)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        return None if row is None else self._rows.meter_of(tuple(row))
 
     async def overdue_holds(self, at: datetime, limit: int) -> Sequence[Hold]:
         hold = holds.c

@@ -16,8 +16,8 @@ from threading import Thread
 
 import msgspec
 
-from adapters.sql.database import BUSY_TIMEOUT_MS, SQLITE_PRAGMAS, Database
-from adapters.sql.ledger.batch import DOWN, Changes, Named, Outcome, apply_all, changes_of, named_by
+from adapters.sql.database import BUSY_TIMEOUT_MS, DOWN, SQLITE_PRAGMAS, Database
+from adapters.sql.ledger.batch import Changes, Named, Outcome, apply_all, changes_of, named_by
 from adapters.sql.ledger.rows import Rows, account_of
 from adapters.sql.schema import from_micros, to_micros
 from domain.errors import StorageUnavailable
