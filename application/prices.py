@@ -272,8 +272,9 @@ def _rates(stated: Mapping[str, str], base: Mapping[str, int]) -> Rates:
     if unknown := stated.keys() - set(CLASSES):
         raise InvalidRequest(f"There is no price for {min(unknown)}; there are {', '.join(CLASSES)}.", param="rates")
     read = {name: _rate(name, text) for name, text in stated.items()}
-    if len(read.keys() & {"input", "output"}) == 1:
-        missing = "output" if "input" in read else "input"
+    # A price that names only what is sold by the piece has no tokens; one that forgot them would give them away.
+    missing = next((name for name in ("input", "output") if name not in read), None)
+    if missing is not None and read.keys() - BY_THE_PIECE:
         raise InvalidRequest(f"Name the price of {missing} too; 0 where there is none.", param=missing)
     rates = Rates(**{"input": 0, "output": 0, **base, **read})
     if strange := rates.implausible:

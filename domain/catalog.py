@@ -112,6 +112,7 @@ class Offer(Struct, frozen=True, kw_only=True, gc=False):
         """The offer as callers on this plan pay for it."""
         own = dict(self.plan_markups).get(plan, self.markup_ppm)
         return self if own == self.markup_ppm else replace(self, markup_ppm=own)
+
     unsupported: frozenset[str] = frozenset()
     """Request parameters that its vendor drops or refuses, by OpenAI's names."""
     trains_on_data: bool | None = None

@@ -23,6 +23,7 @@ from adapters.dialects.callers import CALLERS
 from adapters.dialects.openai_chat import server as openai_chat
 from adapters.dialects.openai_chat.codec import OpenAIChatCodec
 from adapters.dialects.openai_responses import server as openai_responses
+from adapters.dialects.openai_responses import stored as stored_responses
 from adapters.dialects.openai_tasks.register import TASKS
 from adapters.dialects.translation import TranslatedVendor, Wire
 from adapters.memory.affinity import MemoryAffinity
@@ -41,11 +42,13 @@ from adapters.sql.overrides import SqlOverrides
 from adapters.sql.partitions import MonthlyPartitions
 from adapters.sql.popularity import SqlPopularity
 from adapters.sql.prices import SqlPrices
+from adapters.sql.responses import SqlResponses
 from adapters.sql.retention import Retention
 from adapters.sql.revisions import SqlRevisions
 from adapters.system.clock import SystemClock
 from adapters.system.ids import TimeOrderedIds
 from adapters.system.journal import FileJournal
+from adapters.system.sealing import Sealer
 from adapters.transport.http import VendorHttp
 from adapters.vendors.anthropic import AnthropicSpeaking, AnthropicVendor
 from adapters.vendors.key_pool import pooled, pooled_endpoint, split_keys
@@ -72,6 +75,7 @@ from application.offers import ShowOffers
 from application.prices import ConfirmPrice, ListMarkups, PriceHistory, RemoveMarkup, SetMarkup, SetPrice
 from application.rankings import CountUsage, Rankings
 from application.rerating import RerateMonth
+from application.responses import ForgetResponses, KeepResponses
 from application.revisions import WatchRevisions
 from application.settlements import ShowSettlements
 from application.shelf import ShowModels
@@ -172,6 +176,7 @@ class Vendors:
         adapter, native = by_key[keys[0]], pooled(by_key, self._clock)
         self.chat[adapter.slug] = TranslatedVendor((replace(adapter.wire, native=native),), CALLERS)
         self.counters[adapter.slug] = adapter
+        self.traits[adapter.slug] = vendor.traits
         self.listers.append(native)
         self._sessions.append(http)
 
@@ -253,6 +258,10 @@ def _play_credit(settings: Settings) -> Usd:
     return PLAY_CREDIT if embedded else ZERO
 
 
+def _sealer(settings: Settings, purpose: str) -> Sealer:
+    return Sealer(settings.peppers.by_id, purpose)
+
+
 def _policy(settings: Settings) -> HoldPolicy:
     return HoldPolicy(settings.inference.hold_policy)
 
@@ -305,6 +314,7 @@ class Adapters(containers.DeclarativeContainer):
     popularity = providers.Singleton(SqlPopularity, database)
     revisions = providers.Singleton(SqlRevisions, database)
     idempotency = providers.Singleton(SqlIdempotency, database)
+    responses = providers.Singleton(SqlResponses, database, providers.Singleton(_sealer, settings, "responses"))
     leases = providers.Singleton(SqlLeases, database)
     partitions = providers.Factory(MonthlyPartitions, database, clock)
     retention = providers.Factory(
@@ -486,6 +496,13 @@ class UseCases(containers.DeclarativeContainer):
 
     sweep_holds = providers.Factory(SweepHolds, ledger=adapters.ledger, clock=adapters.clock)
     expire_credit = providers.Factory(ExpireCredit, ledger=adapters.ledger, clock=adapters.clock)
+    keep_responses = providers.Singleton(
+        KeepResponses,
+        store=adapters.responses,
+        clock=adapters.clock,
+        keep=settings.provided.inference.responses,
+    )
+    forget_responses = providers.Factory(ForgetResponses, store=adapters.responses, clock=adapters.clock)
     forget_outcomes = providers.Factory(ForgetOutcomes, store=adapters.idempotency, clock=adapters.clock)
     watch_revisions = providers.Singleton(
         WatchRevisions,
@@ -500,5 +517,6 @@ class Container(containers.DeclarativeContainer):
     use_cases = providers.Container(UseCases, settings=settings, adapters=adapters)
     openai_chat = providers.Object(openai_chat)
     openai_responses = providers.Object(openai_responses)
+    stored_responses = providers.Object(stored_responses)
     tasks = providers.Object(TASKS)
     anthropic = providers.Object(anthropic)

@@ -63,6 +63,7 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "GATEWAYZ_HOLD_LEASE_SECONDS": "900",
         "GATEWAYZ_HEARTBEAT_SECONDS": "5",
         "GATEWAYZ_IDEMPOTENCY_HOURS": "24",
+        "GATEWAYZ_RESPONSES_DAYS": "30",
         "GATEWAYZ_MARKUP": "1.00",
         "GATEWAYZ_KEEP_GENERATIONS_MONTHS": "0",
         "GATEWAYZ_KEEP_HOLDS_DAYS": "30",
@@ -215,6 +216,8 @@ class Inference(Struct, frozen=True, kw_only=True):
     first_byte_s: int
     idle_s: int
     idempotency: timedelta
+    responses: timedelta
+    """How long answers of /v1/responses are kept; zero for not at all."""
     markup_ppm: int
 
 
@@ -341,6 +344,7 @@ def read_settings(environ: Mapping[str, str], vendors: Mapping[str, tuple[str, .
             first_byte_s=read.whole("GATEWAYZ_FIRST_BYTE_SECONDS", 1, 3_600),
             idle_s=read.whole("GATEWAYZ_IDLE_SECONDS", 1, 3_600),
             idempotency=timedelta(hours=read.whole("GATEWAYZ_IDEMPOTENCY_HOURS", 1, 720)),
+            responses=timedelta(days=read.whole("GATEWAYZ_RESPONSES_DAYS", 0, 365)),
             markup_ppm=read.ppm("GATEWAYZ_MARKUP"),
         ),
         retention=Retention(

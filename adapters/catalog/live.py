@@ -57,7 +57,7 @@ RECORDED_AT_ONCE: Final = 100
 """Versions of prices in one transaction: more would hold up whoever else is served."""
 
 Prepare = Callable[[Catalog, Callable[[], None]], object]
-"""What else is made of a new snapshot before requests see it, in the same thread; it calls its second argument often."""
+"""What else is made of a new snapshot before requests see it, in the same thread; it breathes by its second argument."""
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,13 @@ class LiveCatalog:
 
     async def run(self) -> None:
         """Keep every vendor's list fresh, until cancelled."""
+        try:
+            # Only then is known who is switched off.
+            await self.reload()
+        except StorageUnavailable:
+            log.warning("the catalogue cannot be read: storage does not answer")
+        except Exception:  # A background loop: the vendors' own ones tell the same trouble again.
+            log.exception("the catalogue cannot be read")
         try:
             async with asyncio.TaskGroup() as group:
                 for slug in self._listers:

@@ -64,7 +64,7 @@ def vendor_id(vendor: VendorSlug, model: ModelId, operators: Mapping[Pair, Model
 
 
 def further_names(vendor: VendorSlug, row: ListedModel, model: ModelId) -> Iterable[str]:
-    """What else callers may call a model: the vendor's own spelling and its aliases, each with and without an author."""
+    """What else callers may call a model: the vendor's spelling and its aliases, each with and without an author."""
     for name in (row.vendor_model, *row.aliases):
         if name != model:
             yield name

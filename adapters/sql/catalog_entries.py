@@ -76,7 +76,9 @@ class SqlCatalogEntries:
     async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]:
         entry = catalog_entries.c
         async with self._database.reading() as connection:
-            times = {row.vendor: row.listed_at for row in await connection.execute(select(entry.vendor, entry.listed_at))}
+            times = {
+                row.vendor: row.listed_at for row in await connection.execute(select(entry.vendor, entry.listed_at))
+            }
             newer = [vendor for vendor, at in times.items() if not self._is_known(vendor, at)]
             query = select(entry.vendor, entry.models, entry.listed_at).where(entry.vendor.in_(newer))
             rows = (await connection.execute(query)).all() if newer else ()

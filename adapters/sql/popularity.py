@@ -110,9 +110,7 @@ class SqlPopularity:
         )
         async with self._database.reading() as connection:
             return [
-                Popularity(
-                    name=row["name"], vendor=row["vendor"], **{summed: int(row[summed]) for summed in _SUMMED}
-                )
+                Popularity(name=row["name"], vendor=row["vendor"], **{summed: int(row[summed]) for summed in _SUMMED})
                 for row in (await connection.execute(query)).mappings()
             ]
 

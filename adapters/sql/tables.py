@@ -19,6 +19,7 @@ from adapters.sql.markups import markups
 from adapters.sql.overrides import catalog_overrides
 from adapters.sql.popularity import usage_hours
 from adapters.sql.prices import prices
+from adapters.sql.responses import responses
 from adapters.sql.revisions import revisions
 from adapters.sql.schema import metadata
 
@@ -38,6 +39,7 @@ __all__ = [
     "markups",
     "metadata",
     "prices",
+    "responses",
     "revisions",
     "transfers",
     "usage_hours",

@@ -21,7 +21,7 @@ from adapters.dialects.anthropic.codec import AnthropicCodec
 from adapters.dialects.anthropic.errors import read_fault
 from adapters.dialects.translation import Wire
 from adapters.transport.http import ERROR_BYTES_MAX, Answer, VendorHttp
-from domain.catalog import CANCEL_AND_BILL_PRODUCED, AbortPolicy, Capability, Dialect
+from domain.catalog import CANCEL_AND_BILL_PRODUCED, AbortPolicy, Capability, Dialect, Traits
 from domain.ids import VendorSlug
 from domain.inference.chat import ChatCall
 from domain.inference.faults import FaultKind, VendorFault
@@ -33,6 +33,10 @@ PAGE: Final = 1_000
 PAGES_MAX: Final = 50
 SHOWN_HEADERS: Final = ("request-id",)
 """Vendor headers that help callers and tell nothing of our account there."""
+UNSUPPORTED: Final = frozenset(
+    {"seed", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "verbosity"}
+)
+"""Parameters of other dialects that this one has no word for."""
 PASSED_HEADERS: Final = ("anthropic-version", "anthropic-beta")
 
 
@@ -48,6 +52,10 @@ class AnthropicSpeaking(Struct, frozen=True, kw_only=True):
     """It reads the key from `Authorization` too; servers that imitate the dialect differ in this."""
     abort_policy: AbortPolicy = CANCEL_AND_BILL_PRODUCED
     listing: Listing = LISTED
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(unsupported=UNSUPPORTED)
 
 
 ANTHROPIC: Final = AnthropicSpeaking(

@@ -15,7 +15,7 @@ FEATHERLESS = OpenAICompatible(
             Dialect.OPENAI_EMBEDDINGS,
         }
     ),
-    docs="https://featherless.ai/docs/api-reference",
+    docs="https://featherless.ai/docs",
     output_limit_field="max_tokens",
     renamed_fields=OLDER_LIMIT,
     models=ModelsList(paging=Paging.NUMBER, page_size=1_000),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -101,8 +101,15 @@ def first_page(base_url: str, listed: ModelsList) -> str:
     return f"{url}{_joint(url)}per_page={listed.page_size}&page=1" if listed.paging is Paging.NUMBER else url
 
 
-def read_page(body: bytes, url: str, listed: ModelsList) -> Page:
-    """One page of the list that begins at `url`.  Raises VendorFault where it cannot be read."""
+def _unhurried() -> None:
+    """Nobody else waits for this thread."""
+
+
+def read_page(body: bytes, url: str, listed: ModelsList, breathe: Callable[[], None] = _unhurried) -> Page:
+    """One page of the list that begins at `url`; `breathe` is called often, so that a thread can let others run.
+
+    Raises VendorFault where it cannot be read.
+    """
     try:
         decoded = _ROWS.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
@@ -111,7 +118,11 @@ def read_page(body: bytes, url: str, listed: ModelsList) -> Page:
     rows = decoded if isinstance(decoded, list) else whole.get("data", whole.get("models"))
     if not isinstance(rows, list):
         raise VendorFault(FaultKind.MALFORMED, "its models list has no rows")
-    models = [model for row in rows if isinstance(row, dict) and (model := _model(row, listed)) is not None]
+    models: list[ListedModel] = []
+    for row in rows:
+        breathe()
+        if isinstance(row, dict) and (model := _model(row, listed)) is not None:
+            models.append(model)
     return Page(models, len(rows), _next_page(whole, url, len(rows), listed))
 
 
@@ -129,7 +140,9 @@ def _next_page(whole: Json, url: str, rows: int, listed: ModelsList) -> str | No
         case Paging.TOKEN:
             token = whole.get("nextPageToken")
             head = url.partition("pageToken=")[0].rstrip("?&")
-            return f"{head}{_joint(head)}pageToken={token}" if isinstance(token, str) and token else None
+            return (
+                f"{head}{_joint(head)}pageToken={quote(token, safe='')}" if isinstance(token, str) and token else None
+            )
         case Paging.NONE:
             return None
 
@@ -255,6 +268,8 @@ def _modalities(row: Json, side: str) -> tuple[str, ...]:
 
 
 def _at(row: Json, path: str) -> Any:
+    if "." not in path:
+        return row.get(path)
     value: Any = row
     for step in path.split("."):
         value = value.get(step) if isinstance(value, dict) else None

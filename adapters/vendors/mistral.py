@@ -45,6 +45,7 @@ MISTRAL = OpenAICompatible(
         tool_choices=ToolChoices.ANY,
         top_k=False,
         reasoning_back=ReasoningBack.CHUNKS,
+        user_after_tool=False,
         # Older models refuse ids of any other form.
         tool_id_length=9,
     ),

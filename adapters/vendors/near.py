@@ -18,7 +18,7 @@ NEAR = OpenAICompatible(
             Dialect.RERANK,
         }
     ),
-    docs="https://docs.near.ai/cloud",
+    docs="https://docs.near.ai",
     key_names=("NEARAI_API_KEY",),
     # Its list has every price twice; `prompt` and `completion` are decimal texts, `input` and `output` are floats.
     models=ModelsList(price=per_unit),

@@ -13,7 +13,7 @@ NEBIUS = OpenAICompatible(
             Dialect.OPENAI_IMAGES,
         }
     ),
-    docs="https://docs.tokenfactory.nebius.com/api-reference",
+    docs="https://docs.tokenfactory.nebius.com",
     output_limit_field="max_tokens",
     renamed_fields=OLDER_LIMIT,
     models=ModelsList(path="models?verbose=true", price=per_unit),

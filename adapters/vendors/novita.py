@@ -14,7 +14,7 @@ NOVITA = OpenAICompatible(
             Dialect.RERANK,
         }
     ),
-    docs="https://novita.ai/docs/api-reference/model-apis-llm-create-chat-completion",
+    docs="https://novita.ai/docs",
     output_limit_field="max_tokens",
     renamed_fields=OLDER_LIMIT,
     models=ModelsList(price=per_million_e4(input="input_token_price_per_m", output="output_token_price_per_m")),

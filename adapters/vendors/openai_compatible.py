@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -17,6 +18,7 @@ from adapters.dialects.openai_responses.endpoint import ResponsesEndpoint
 from adapters.dialects.openai_tasks.endpoint import TaskEndpoint
 from adapters.dialects.openai_tasks.register import TASKS
 from adapters.dialects.translation import Wire
+from adapters.system.pace import Pace
 from adapters.transport.http import ERROR_BYTES_MAX, Answer, VendorHttp
 from adapters.vendors.listings import ModelsList, first_page, read_page
 from domain.catalog import CANCEL_AND_BILL_PRODUCED, AbortPolicy, Dialect, Traits
@@ -112,7 +114,10 @@ class OpenAICompatibleVendor:
     @property
     def wire(self) -> Wire:
         """Itself with what it takes to speak to it in another dialect."""
-        quirks = msgspec.structs.replace(self._vendor.quirks, output_limit_field=self._vendor.output_limit_field)
+        vendor = self._vendor
+        quirks = msgspec.structs.replace(
+            vendor.quirks, output_limit_field=vendor.output_limit_field, asks_for_usage=vendor.asks_for_usage
+        )
         return Wire(self, Dialect.OPENAI_CHAT, OpenAIChatCodec(quirks))
 
     @property
@@ -154,7 +159,8 @@ class OpenAICompatibleVendor:
         for _ in range(PAGES_MAX):
             if url is None or len(found) >= LISTED_MAX:
                 break
-            page = read_page(await self._listed(url), url, self._vendor.models)
+            # A thousand rows take a tenth of a second, in which no request may stand still.
+            page = await asyncio.to_thread(read_page, await self._listed(url), url, self._vendor.models, Pace())
             for model in page.models:
                 # Rows of one model differ in how it is served; the first that has a price is the usual way.
                 if model.vendor_model not in found or found[model.vendor_model].rates is None:

@@ -101,7 +101,8 @@ class CompleteChat:
             meter.end(outcome, None)
         record, offer = meter.record, meter.offer
         assert record is not None and offer is not None, "an answered request has both"  # noqa: PT018
-        self.health.succeeded(offer, record.duration_ms, record.usage.output_tokens, record.duration_ms)
+        # Not the time of the vendors that failed before it.
+        self.health.succeeded(offer, meter.wait_ms, record.usage.output_tokens, meter.wait_ms)
         return WholeAnswer(answer, record.cost, meter)
 
     async def stream(self, caller: Caller, request: ChatRequest, request_id: RequestId) -> RunningStream:
@@ -185,9 +186,8 @@ class RunningStream:
             self.cost = meter.record.cost
         record = meter.record
         if record is not None:
-            chat.health.succeeded(
-                self.offer, record.first_token_ms or 0, record.usage.output_tokens, record.duration_ms
-            )
+            writing_ms = record.duration_ms - (record.first_token_ms or 0)
+            chat.health.succeeded(self.offer, meter.wait_ms, record.usage.output_tokens, meter.wait_ms + writing_ms)
 
     def produced(self) -> Usage:
         """Our own account of what has been written so far."""

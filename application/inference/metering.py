@@ -107,6 +107,11 @@ class Meter:
         return max(ZERO, self.spendable + self.hold.amount - charged)
 
     @property
+    def wait_ms(self) -> int:
+        """How long the vendor that answers took to begin, or where it answers whole, to end."""
+        return self.attempts[-1].duration_ms if self.attempts else 0
+
+    @property
     def cache_saved(self) -> Usd:
         """What it saved that the vendor had part of the prompt in its cache."""
         offer, record = self.offer, self.record

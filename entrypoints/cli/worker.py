@@ -42,6 +42,7 @@ async def _work(container: Container) -> int:
         return 0
     finally:
         await ledger.close()
+        await adapters.vendors().close()
         await database.close()
 
 

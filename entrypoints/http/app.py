@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
+from domain.access import Caller
 from domain.catalog import Dialect
 from domain.errors import DomainError
 from entrypoints.container import Container
@@ -31,6 +32,7 @@ from entrypoints.http.errors import (
     openai_error,
     status_of,
 )
+from entrypoints.http.exchange import Exchange
 from entrypoints.http.explain import ExplainRoute
 from entrypoints.http.guards import Entrance
 from entrypoints.http.health import Readiness
@@ -39,6 +41,7 @@ from entrypoints.http.messages import PATH as COUNT_PATH
 from entrypoints.http.messages import CountRoute
 from entrypoints.http.metrics import Metrics
 from entrypoints.http.request_ids import with_request_ids
+from entrypoints.http.responses import PrepareResponse
 from entrypoints.http.routes import ACCOUNT_ROUTES
 from entrypoints.http.streaming import OpenStreams
 from entrypoints.http.tasks import TASK_ROUTES
@@ -80,6 +83,7 @@ class Spoken(Struct, frozen=True):
     error_body: Callable[..., bytes] = openai_error
     error_status: Callable[[DomainError], int] = status_of
     id_headers: tuple[bytes, ...] = (b"x-request-id",)
+    prepare: Callable[[Exchange, Caller, bytes], Awaitable[bytes]] | None = None
 
 
 ANTHROPIC_IDS: Final = (b"x-request-id", b"request-id")
@@ -97,7 +101,9 @@ def create_gateway(container: Container) -> Gateway:
     origins = list(settings.server.cors_origins)
     litestar = Litestar(
         route_handlers=[*ACCOUNT_ROUTES, *routes],
-        dependencies=handler_dependencies(container, {"metrics": metrics, "readiness": readiness}),
+        dependencies=handler_dependencies(
+            container, {"metrics": metrics, "readiness": readiness, "prepare_response": _prepare_response(container)}
+        ),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[lambda _: _running(gateway)],
         openapi_config=openapi_config(settings.server.base_url),
@@ -130,7 +136,12 @@ def _inference_routes(container: Container, streams: OpenStreams, metrics: Metri
     spoken = (
         Spoken("/v1/chat/completions", container.openai_chat(), CHAT_COMPLETIONS),
         Spoken("/v1/messages", container.anthropic(), MESSAGES, anthropic_error, anthropic_status, ANTHROPIC_IDS),
-        Spoken("/v1/responses", container.openai_responses(), RESPONSES),
+        Spoken(
+            "/v1/responses",
+            container.openai_responses(),
+            RESPONSES,
+            prepare=_prepare_response(container),
+        ),
         *(Spoken(path, container.tasks()[dialect], documented) for path, dialect, documented in TASK_ROUTES),
     )
     chats = [
@@ -148,6 +159,7 @@ def _inference_routes(container: Container, streams: OpenStreams, metrics: Metri
             answered=metrics.answered,
             error_status=each.error_status,
             id_headers=each.id_headers,
+            prepare=each.prepare,
         )
         for each in spoken
     ]
@@ -179,6 +191,10 @@ def _inference_routes(container: Container, streams: OpenStreams, metrics: Metri
         _raw(COUNT_PATH, COUNT_TOKENS, count),
         _raw(explain.path, EXPLAIN, explain),
     ]
+
+
+def _prepare_response(container: Container) -> PrepareResponse:
+    return PrepareResponse(container.use_cases.keep_responses(), container.stored_responses())
 
 
 def _raw(path: str, documented: Mapping[str, Any], app: ASGIApp) -> ASGIRouteHandler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -29,7 +29,7 @@ from entrypoints.http.addresses import ClientAddresses
 from entrypoints.http.app_names import app_name
 from entrypoints.http.credentials import presented_secret
 from entrypoints.http.errors import METHOD_NOT_ALLOWED, InternalError, error_headers, status_of
-from entrypoints.http.exchange import CallerGone, Exchange, Headers, Watch, encoded
+from entrypoints.http.exchange import AnswerKeeper, CallerGone, Exchange, Headers, Watch, encoded
 from entrypoints.http.sessions import in_session
 from entrypoints.http.streaming import EventStream, OpenStreams
 
@@ -101,6 +101,8 @@ class ChatRoute:
     answered: Callable[[str, int, Meter | None], None]
     """Counts an answer: the route, its status and its meter."""
     error_status: Callable[[DomainError], int] = status_of
+    prepare: Callable[[Exchange, Caller, bytes], Awaitable[bytes]] | None = None
+    """Makes of a body what it stands for, before it is read."""
     id_headers: tuple[bytes, ...] = (b"x-request-id",)
     """Which headers of an answer name its request."""
     in_flight: int = 0
@@ -131,12 +133,17 @@ class ChatRoute:
             referrer=exchange.header(b"referer") or exchange.header(b"origin"),
             scope=KeyScope.INFERENCE,
         )
-        body = await exchange.body()
-        request = in_session(self.dialect.read_request(body), exchange)
+        body = sent = await exchange.body()
+        if self.prepare is not None:
+            sent = await self.prepare(exchange, caller, body)
+        request = in_session(self.dialect.read_request(sent), exchange)
         if app := app_name(exchange.headers):
             request = replace(request, app=app)
         if passed := passed_headers(scope["headers"], self.dialect.PASSED_HEADERS):
             request = replace(request, headers=passed)
+        if exchange.keeper is not None and exchange.keeper.in_background:
+            await self._in_background(exchange, exchange.keeper, request)
+            return
         key = exchange.header(b"idempotency-key")
         with Watch(exchange, self.streams.watched, listens=key is None) as watch:
             try:
@@ -151,6 +158,14 @@ class ChatRoute:
                     raise
                 if watch.reason is not None:
                     raise _stopping() from None
+
+    async def _in_background(self, exchange: Exchange, keeper: AnswerKeeper, request: ChatRequest) -> None:
+        """Answer at once that it is taken in; the caller asks for the answer later, by its id."""
+        begun = await keeper.begin(exchange.request_id, int(self.clock.now().timestamp()))
+        request_id = RequestId(exchange.request_id)
+        self.chat.detached.spawn(keeper.run(begun, self.chat, request, request_id, self.dialect.with_cost))
+        self.answered(self.path, 200, None)
+        await exchange.answer(200, self._ids(exchange), begun)
 
     async def _once(self, exchange: Exchange, caller: Caller, request: ChatRequest, body: bytes, key: str) -> None:
         claim = await self.once.claim(caller.account_id, key, self.path, body)
@@ -187,6 +202,8 @@ class ChatRoute:
             headers.append((b"x-gatewayz-cache-saved-usd", str(saved).encode()))
         headers += encoded(done.answer.headers.items())
         body = self.dialect.with_cost(done.answer.body, done.cost)
+        if exchange.keeper is not None:
+            body = await exchange.keeper.whole(body)
         kind = done.answer.content_type.encode("latin-1", "replace")
         if ticket is not None:
             await self._keep(ticket, 200, [*headers, (b"content-type", kind)], body)
@@ -204,7 +221,7 @@ class ChatRoute:
             running = await self.chat.stream(caller, request, RequestId(exchange.request_id))
             try:
                 stream.headers = self._headers(exchange, running.meter) + encoded(running.headers.items())
-                await self._pass_on(running, stream, request, telling)
+                await self._pass_on(running, stream, request, telling, exchange.keeper)
             except asyncio.CancelledError:
                 if not watch.absorb():
                     raise
@@ -229,12 +246,19 @@ class ChatRoute:
         return stream, running
 
     async def _pass_on(
-        self, running: RunningStream, stream: EventStream, request: ChatRequest, telling: StreamTelling
+        self,
+        running: RunningStream,
+        stream: EventStream,
+        request: ChatRequest,
+        telling: StreamTelling,
+        keeper: AnswerKeeper | None,
     ) -> None:
         costed, passed = not request.wants_usage, telling.passed
         async for piece in running.pieces():
             if not costed:
                 piece, costed = _costed(piece, running, telling)
+            if keeper is not None:
+                piece = await keeper.piece(piece)
             passed(piece)
             await stream.write(piece)
         if running.cut_short:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
 
 from litestar.types import Receive, Scope, Send
 
+from application.inference.chat import CompleteChat
 from domain.errors import InvalidRequest, TooLarge
+from domain.ids import RequestId
+from domain.inference.chat import ChatRequest
+from domain.money import Usd
 from entrypoints.http.errors import MethodNotAllowed
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -29,6 +33,29 @@ class UnsupportedEncoding(InvalidRequest):
     param = "content-encoding"
 
 
+class AnswerKeeper(Protocol):
+    in_background: bool
+
+    async def whole(self, answer: bytes) -> bytes:
+        """A whole answer as its caller sees it."""
+        ...
+
+    async def piece(self, piece: bytes) -> bytes:
+        """Whole events of a stream as its caller sees them."""
+        ...
+
+    async def begin(self, request_id: str, created_s: int) -> bytes: ...
+
+    async def run(
+        self,
+        begun: bytes,
+        chat: CompleteChat,
+        request: ChatRequest,
+        request_id: RequestId,
+        with_cost: Callable[[bytes, Usd], bytes],
+    ) -> None: ...
+
+
 class Exchange:
     """Reads the body once, watches for the caller's leaving, and writes one answer."""
 
@@ -42,6 +69,8 @@ class Exchange:
         self.answered_bytes = 0
         self.charged = False
         """Something was paid for it, so that it must not run again under its Idempotency-Key."""
+        self.keeper: AnswerKeeper | None = None
+        """Where the answer is kept for its caller to ask for again."""
         self._receive = receive
 
     def header(self, name: bytes) -> str | None:

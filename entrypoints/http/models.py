@@ -271,14 +271,18 @@ async def _anthropic(
         raise InvalidRequest(f"limit must be from 1 to {ANTHROPIC_PAGE_MAX}.", param="limit")
     fitting: Sequence[Entry] = await shelf.fitting(wanted)
     if before_id is not None:
-        fitting = [entry for entry in fitting if entry.id < before_id] if wanted != NO_FILTER else (
-            fitting[: shelf.before(before_id)]
+        fitting = (
+            [entry for entry in fitting if entry.id < before_id]
+            if wanted != NO_FILTER
+            else (fitting[: shelf.before(before_id)])
         )
         page = fitting[-size:]
     else:
         if after_id is not None:
-            fitting = [entry for entry in fitting if entry.id > after_id] if wanted != NO_FILTER else (
-                fitting[shelf.after(after_id) :]
+            fitting = (
+                [entry for entry in fitting if entry.id > after_id]
+                if wanted != NO_FILTER
+                else (fitting[shelf.after(after_id) :])
             )
         page = fitting[:size]
     return AnthropicModels(

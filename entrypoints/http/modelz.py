@@ -56,8 +56,7 @@ class ModelzController(Controller):
         """The directory's tokens."""
         tokens, enabled = _tokens(list_models)
         rows = tuple(
-            TokenView(model_id=token, name=model.name, description=model.description)
-            for token, model in tokens.items()
+            TokenView(model_id=token, name=model.name, description=model.description) for token, model in tokens.items()
         )
         return TokensView(data=rows, count=len(rows), enabled=enabled, note=None if enabled else OFF)
 
@@ -72,9 +71,7 @@ class ModelzController(Controller):
         """Whether the directory has a token."""
         asked = model_id.lstrip("/")
         tokens, enabled = _tokens(list_models)
-        return TokenCheckView(
-            model_id=asked, exists=asked in tokens, enabled=enabled, note=None if enabled else OFF
-        )
+        return TokenCheckView(model_id=asked, exists=asked in tokens, enabled=enabled, note=None if enabled else OFF)
 
 
 def _tokens(list_models: ListModels) -> tuple[dict[str, Model], bool]:

@@ -16,12 +16,13 @@ from entrypoints.http.admin import (
 from entrypoints.http.generations import GenerationController
 from entrypoints.http.health import HealthController
 from entrypoints.http.metrics import MetricsController
-from entrypoints.http.modelz import ModelzController
 from entrypoints.http.models import ModelController
+from entrypoints.http.modelz import ModelzController
+from entrypoints.http.prices import MarkupController, PriceController
 from entrypoints.http.providers import GatewaysController, ProviderController, VendorHealthController
 from entrypoints.http.rankings import RankingController
+from entrypoints.http.responses import ResponseController
 from entrypoints.http.vendors import AdminNamesController, AdminVendorController
-from entrypoints.http.prices import MarkupController, PriceController
 
 ACCOUNT_ROUTES: Final[tuple[type[Controller], ...]] = (
     HealthController,
@@ -33,6 +34,7 @@ ACCOUNT_ROUTES: Final[tuple[type[Controller], ...]] = (
     ModelzController,
     VendorHealthController,
     GenerationController,
+    ResponseController,
     CreditController,
     KeyController,
     AdminCreditController,

@@ -158,9 +158,7 @@ class AdminNamesController(Controller):
         return AliasView(alias=data.alias, model=model)
 
     @delete("/aliases", status_code=204)
-    async def remove_alias(
-        self, alias: FromQuery[str], override_catalog: NamedDependency[OverrideCatalog]
-    ) -> None:
+    async def remove_alias(self, alias: FromQuery[str], override_catalog: NamedDependency[OverrideCatalog]) -> None:
         """Take a name back."""
         await override_catalog.remove_alias(alias)
 

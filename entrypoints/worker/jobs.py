@@ -56,6 +56,7 @@ def background_jobs(container: Container) -> list[Job]:
         Job("sweep holds", 10.0, 60.0, use_cases.sweep_holds(), first_after_s=5.0),
         Job("expire credit", 60.0, 60.0, use_cases.expire_credit()),
         Job("forget outcomes", 600.0, 60.0, use_cases.forget_outcomes()),
+        Job("forget responses", 600.0, 60.0, use_cases.forget_responses()),
         Job("refresh catalogue", 60.0, FOREVER_S, container.adapters.catalog().run),
         Job("count usage", 300.0, 120.0, use_cases.count_usage()),
         Job("make partitions", 6 * 3600.0, 300.0, container.adapters.partitions()),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapters.dialects.openai_chat.client import OpenAIChatStream, read_answer, write_request
 from adapters.dialects.openai_chat.errors import read_fault
 from adapters.dialects.openai_chat.server import read_request
-from adapters.dialects.openai_chat.wire import read_usage
+from adapters.dialects.openai_chat.wire import read_usage, written_usage
 from domain.inference.chat import ChatCall
 from domain.inference.faults import FaultKind, VendorFault
 from domain.usage import Usage
@@ -599,6 +599,14 @@ K = FaultKind
         (None, {"error": {"code": "insufficient_quota"}}, K.ACCOUNT_EMPTY),
         (None, {"error": "Overloaded"}, K.OVERLOADED),
         (None, {"error": {"error": "boom"}}, K.SERVER_ERROR),
+        (None, {"error": "infra_overload", "detail": "no capacity"}, K.OVERLOADED),
+        (413, {"error": {"message": "Request too large", "code": "rate_limit_exceeded"}}, K.RATE_LIMITED),
+        (429, {"error": {"message": "busy", "type": "service_overloaded"}}, K.OVERLOADED),
+        (402, {"error": {"message": "no", "type": "no_limit_configured"}}, K.ACCOUNT_EMPTY),
+        (400, {"error": {"message": "no", "code": "model_not_supported"}}, K.MODEL_MISSING),
+        (403, {"error": {"code": 403, "message": "no", "metadata": {"reasons": ["x"]}}}, K.CONTENT_POLICY),
+        (401, {"fault": {"faultstring": "no", "detail": {"errorcode": "x"}}}, K.CREDENTIAL_REJECTED),
+        (422, {"message": {"detail": [{"loc": ["body", "n"], "msg": "too large"}]}}, K.REFUSED),
         (500, b"[" * 100_000, K.SERVER_ERROR),
         (500, b"\xff\xfe", K.SERVER_ERROR),
     ],
@@ -622,6 +630,20 @@ def test_every_refusal_is_understood(status: int | None, body: object, kind: Fau
         ({"retry-after": "inf"}, None),
         ({"retry-after": "1e9"}, 3_600),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "2m59.56s"}, 180),
+        ({"retry-after": "20ms"}, 1),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360),
+        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "6m0s"}, None),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1793534430000"}, None),
+        (
+            {
+                "x-ratelimit-remaining": "0",
+                "x-ratelimit-reset": "1793534430000",
+                "date": "Sun, 01 Nov 2026 12:00:00 GMT",
+            },
+            30,
+        ),
+        ({"retry-after": "1", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "9"}, 1),
         (
             {"retry-after": "Sun, 01 Nov 2026 12:00:30 GMT", "date": "Sun, 01 Nov 2026 12:00:00 GMT"},
             30,
@@ -630,3 +652,58 @@ def test_every_refusal_is_understood(status: int | None, body: object, kind: Fau
 )
 def test_the_longest_hint_to_wait_is_taken(headers: dict[str, str], seconds: int | None) -> None:
     assert read_fault(429, headers, b"{}").retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"detail": [{"loc": ["body", "n"], "msg": "too large"}, {"msg": "other"}]}, "body.n: too large; other"),
+        ({"fault": {"faultstring": "Invalid key", "detail": {"errorcode": "x"}}}, "Invalid key"),
+        ({"error": "infra_overload", "detail": "No capacity"}, "No capacity"),
+        ({"code": "x", "error": "In words"}, "In words"),
+        ({}, "it answered with status 400"),
+    ],
+)
+def test_a_refusals_words_are_found_wherever_they_are(body: object, message: str) -> None:
+    assert read_fault(400, {}, encode(body)).message == message
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 5,
+                "prompt_cache_hit_tokens": 60,
+                "prompt_cache_miss_tokens": 40,
+            },
+            Usage(input=40, cache_read=60, output=5, requests=1),
+        ),
+        (
+            {"prompt_tokens": 100, "completion_tokens": 5, "input_tokens_details": {"cached_tokens": 60}},
+            Usage(input=40, cache_read=60, output=5, requests=1),
+        ),
+        (
+            {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"image_tokens": 70}},
+            Usage(input=30, image_in=70, output=5, requests=1),
+        ),
+        (
+            {"prompt_tokens": 100, "completion_tokens": 5, "num_sources_used": 3},
+            Usage(input=100, output=5, searches=3, requests=1),
+        ),
+    ],
+)
+def test_vendors_own_places_of_usage_are_read(told: object, meant: Usage) -> None:
+    assert read_usage(encode(told)) == meant
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input=1, output=2, requests=1),
+        Usage(input=5, cache_read=3, cache_write_other=2, output=4, reasoning=6, requests=1),
+    ],
+)
+def test_usage_is_written_as_it_is_read(usage: Usage) -> None:
+    assert read_usage(encode(written_usage(usage))) == usage

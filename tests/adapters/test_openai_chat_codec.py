@@ -328,6 +328,22 @@ def test_a_long_user_id_is_sent_as_a_short_one_that_stays_the_same() -> None:
     assert written(long) == written(long)
 
 
+def test_a_limit_beyond_what_the_model_can_write_is_lowered_to_that() -> None:
+    limited = msgspec.structs.replace(call(), output_max=8_192)
+    told = OpenAIChatCodec().write_conversation(Conversation(turns=(HELLO,), output_max=32_000), limited)
+    assert json.loads(told.body)["max_tokens"] == 8_192
+
+
+@pytest.mark.parametrize(("shown", "roles"), [((), ["tool"]), ((PNG,), ["tool", "assistant", "user"])])
+def test_where_only_the_assistant_may_follow_a_tool_nobody_else_does(
+    shown: tuple[Image, ...], roles: list[str]
+) -> None:
+    result = ToolResult(call_id="c1", content=(Text(text="42"),))
+    body, _ = written(said(result, Text(text="So?"), *shown), Quirks(user_after_tool=False))
+    assert [message["role"] for message in body["messages"]] == roles
+    assert "So?" in json.dumps(body)
+
+
 # Custom tools
 
 
@@ -379,6 +395,13 @@ def calls_of(deltas: Sequence[Json]) -> list[tuple[str, str]]:
         # a new id on the same index
         [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}},
          {"index": 0, "id": "b", "function": {"name": "g", "arguments": '{"x":1}'}}],
+        # a new id on the same index behind a call without arguments
+        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}},
+         {"index": 0, "id": "b", "function": {"name": "g", "arguments": '{"x":1}'}}],
+        # another id in every piece of one call
+        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}},
+         {"index": 0, "id": "z", "function": {"arguments": "}"}},
+         {"index": 1, "id": "b", "function": {"name": "g", "arguments": '{"x":1}'}}],
         # no index and no id at all
         [{"function": {"name": "f", "arguments": "{}"}}, {"function": {"name": "g", "arguments": '{"x"'}},
          {"function": {"arguments": ":1}"}}],
@@ -398,7 +421,7 @@ def calls_of(deltas: Sequence[Json]) -> list[tuple[str, str]]:
     ],
 )  # fmt: skip
 def test_tool_calls_are_put_together_whatever_is_missing(deltas: Sequence[Json]) -> None:
-    assert calls_of(deltas) == [("f", "{}"), ("g", '{"x":1}')]
+    assert [(name, arguments or "{}") for name, arguments in calls_of(deltas)] == [("f", "{}"), ("g", '{"x":1}')]
 
 
 def test_text_behind_a_call_that_is_not_whole_waits_for_it() -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from adapters.dialects.openai_chat.server import read_request
 from adapters.transport.http import VendorHttp
+from adapters.vendors.listings import ModelsList, per_unit
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
+from domain.errors import UnsupportedParameter
 from domain.inference.chat import ChatCall
 from domain.inference.faults import FaultKind, VendorFault
-from tests.fakes.upstream import Upstream, html, unauthorized
+from tests.fakes.upstream import Script, Upstream, html, unauthorized
 
 pytestmark = pytest.mark.anyio
 
@@ -65,4 +67,34 @@ async def test_our_key_goes_to_the_vendor_and_into_no_message() -> None:
         assert rejected.value.kind is FaultKind.CREDENTIAL_REJECTED
         assert KEY not in rejected.value.message
         assert page.value.kind is FaultKind.MALFORMED
+        await vendor.aclose()
+
+
+async def test_what_would_make_another_answer_is_refused_with_what_to_do_instead() -> None:
+    async with Upstream() as upstream:
+        value = OpenAICompatible(
+            slug="acme", base_url=upstream.base_url, refused_fields={"prediction": "leave it out or use another model."}
+        )
+        vendor = OpenAICompatibleVendor(value, upstream.base_url, KEY, VendorHttp("acme"))
+
+        with pytest.raises(UnsupportedParameter, match="leave it out") as refused:
+            await vendor.complete(call(prediction={}))
+
+        assert refused.value.param == "prediction"
+        assert upstream.requests == []
+        assert "prediction" in value.traits.unsupported
+        await vendor.complete(call(seed=1))
+        await vendor.aclose()
+
+
+async def test_one_list_has_each_model_once_and_the_row_with_a_price() -> None:
+    rows = [{"id": "m", "pricing": {}}, {"id": "m", "pricing": {"prompt": "0.000001", "completion": "0.000002"}}]
+    async with Upstream() as upstream:
+        upstream.by_path["/v1/models"] = Script(json_body={"data": [*rows, {"id": "n"}]})
+        value = OpenAICompatible(slug="acme", base_url=upstream.base_url, models=ModelsList(price=per_unit))
+        vendor = OpenAICompatibleVendor(value, upstream.base_url, KEY, VendorHttp("acme"))
+
+        models = await vendor.list_models()
+
+        assert [(model.vendor_model, model.rates is not None) for model in models] == [("m", True), ("n", False)]
         await vendor.aclose()

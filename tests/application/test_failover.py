@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from adapters.memory.health import MemoryHealthBoard
 from adapters.system.clock import SystemClock
 from application.inference.failover import RETRIES_LEAST, TRIES_MAX, RetryBudget
 from domain.credits import Kind
 from domain.errors import DomainError, InvalidRequest, TimedOut, TooLarge, Unavailable, VendorFailed
 from domain.ids import VendorSlug
+from domain.inference.chat import ChatCall
 from domain.inference.faults import (
     ContentPolicyViolation,
     ContextLengthExceeded,
@@ -22,7 +25,7 @@ from domain.inference.faults import (
 )
 from domain.money import ZERO
 from domain.usage import Outcome
-from tests.fakes.chat import ActingVendor, Line, Stage, cost, read, request, streamed
+from tests.fakes.chat import MODEL, ActingVendor, Line, Stage, cost, read, request, streamed
 from tests.fakes.time import FakeClock
 from tests.fakes.upstream import DONE, chunks, completion, token_usage
 
@@ -198,6 +201,49 @@ async def test_a_vendor_that_stays_silent_leaves_time_for_another(streams: bool)
 
     assert len(good.calls) == 1
     assert await stage.charged() == cost(10, 5)
+
+
+class Slow(ActingVendor):
+    """Takes its time on the test's clock."""
+
+    def __init__(self, slug: str, clock: FakeClock, seconds: float, act: bytes | Line | VendorFault) -> None:
+        super().__init__(slug, act)
+        self._clock, self._seconds = clock, seconds
+
+    async def _act(self, call: ChatCall) -> bytes | Line:
+        self._clock.advance(self._seconds)
+        return await super()._act(call)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_vendor_is_not_slow_for_those_that_failed_before_it(stream: bool) -> None:
+    clock = FakeClock()
+    first = Slow("alpha", clock, 9.0, fault(FaultKind.SERVER_ERROR))
+    second = Slow("beta", clock, 0.25, Line(*WHOLE_STREAM) if stream else GOOD)
+    stage, board = Stage(first, second, clock=clock), MemoryHealthBoard(clock)
+    stage.chat = replace(stage.chat, health=board)
+    await stage.fund("1")
+
+    if stream:
+        await read(await stage.stream(streamed()))
+    else:
+        await stage.whole(request())
+
+    [served] = [each for each in stage.chat.admission.catalog.current().find(MODEL).offers if each.vendor == "beta"]
+    assert board.pulse(served).latency_ms == 250
+
+
+async def test_of_several_busy_vendors_the_longest_wait_is_told() -> None:
+    stage = Stage(
+        ActingVendor("alpha", fault(FaultKind.RATE_LIMITED, retry_after_s=30)),
+        ActingVendor("beta", fault(FaultKind.RATE_LIMITED, retry_after_s=5)),
+    )
+    await stage.fund("1")
+
+    with pytest.raises(VendorRateLimited) as told:
+        await stage.whole(request())
+
+    assert told.value.retry_after_s == 30
 
 
 async def test_our_own_account_at_a_vendor_is_the_operators_business() -> None:

@@ -141,6 +141,8 @@ async def test_a_vendor_that_is_not_set_up_has_no_prices(set_price):
         ({"input": "1", "output": "0"}, True, "free"),
         ({"input": "1"}, False, "output"),
         ({"output": "1"}, False, "input"),
+        ({"cache_read": "0.1"}, False, "input"),
+        ({"images": "0.1", "image_in": "5"}, False, "input"),
         ({"images": "10.01"}, False, "images"),
         ({"input": "1", "output": "1", "storage": "1"}, False, "rates"),
     ],

@@ -9,10 +9,10 @@ import pytest
 
 from adapters.catalog.book import Remembered, Sources, build_catalog
 from application import shelf as shelves
-from application.catalog import record
+from application.catalog import ModelRecord, record
 from application.shelf import ModelFilter, ShowModels, fill_shelf, part_of
-from domain.catalog import CANCEL_AND_BILL_PRODUCED, Catalog
-from domain.ids import VendorSlug
+from domain.catalog import CANCEL_AND_BILL_PRODUCED, Catalog, Model
+from domain.ids import ModelId, VendorSlug
 from domain.ports.vendors import ListedModel
 from domain.pricing import Rates
 from tests.fakes.time import NOON
@@ -24,7 +24,9 @@ ALPHA = VendorSlug("alpha")
 def sources(count: int, dear: int = -1) -> Sources:
     rows = [
         ListedModel(
-            vendor_model=f"author{n % 7}/Model-{n}", rates=Rates(input=10_000 + (n == dear), output=20_000), name=f"M {n}"
+            vendor_model=f"author{n % 7}/Model-{n}",
+            rates=Rates(input=10_000 + (n == dear), output=20_000),
+            name=f"M {n}",
         )
         for n in range(count)
     ]
@@ -54,8 +56,13 @@ def test_an_empty_catalogue_has_an_empty_list():
 def test_what_has_not_changed_is_not_written_again(monkeypatch):
     remembered = Remembered()
     before = fill_shelf(build_catalog(sources(30), NOON, 1, remembered))
-    written = []
-    monkeypatch.setattr(shelves, "record", lambda model: (written.append(model.id), record(model))[1])
+    written: list[str] = []
+
+    def watched(model: Model) -> ModelRecord:
+        written.append(model.id)
+        return record(model)
+
+    monkeypatch.setattr(shelves, "record", watched)
     after = fill_shelf(build_catalog(sources(30, dear=4), NOON, 2, remembered), before)
     assert written == ["author4/Model-4"]
     assert len(msgspec.json.decode(after.whole)["data"]) == 30
@@ -71,7 +78,7 @@ def test_places_are_found_by_id():
     assert shelf.before(ids[3]) == 3
     assert shelf.after("zzz") == shelf.before("zzz") == 30
     assert shelf.entry(ids[3]) is shelf.entries[3]
-    assert shelf.entry("author3/none") is None
+    assert shelf.entry(ModelId("author3/none")) is None
 
 
 async def test_a_filter_looks_at_every_model_from_a_place_on():

@@ -13,9 +13,10 @@ pytestmark = pytest.mark.anyio
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
-def whole(**usage: object) -> bytes:
+def whole(**usage: int) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-    return encode({"id": "c1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": {**USAGE, **usage}})
+    body: dict[str, object] = {"choices": [choice], "usage": {**USAGE, **usage}}
+    return encode(body)
 
 
 def events(*chunks: object) -> bytes:

@@ -9,7 +9,7 @@ from adapters.sql.overrides import SqlOverrides
 from adapters.sql.revisions import SqlRevisions
 from domain.catalog import Capability
 from domain.ids import ModelId, VendorSlug
-from domain.ports.catalog import AddedOffer, Alias, Asked, CatalogOverrides, Joined, Switch
+from domain.ports.catalog import AddedOffer, Alias, Asked, CatalogOverrides, Joined, Override, Switch
 from domain.ports.repositories import Revisions
 from domain.ports.vendors import ListedModel
 from tests.contracts.repositories import NOON, SECOND, every_adapter, fresh_database, on_postgres, tables_once
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 ACME, OTHER = VendorSlug("acme"), VendorSlug("other")
 ROW = ListedModel(vendor_model="x", canonical="a/x", context_length=9, capabilities=frozenset({Capability.TOOLS}))
-SAID = [
+SAID: list[Override] = [
     Alias("short", ModelId("a/long")),
     Joined(ACME, "their name", ModelId("a/one")),
     AddedOffer(ACME, ROW),
@@ -89,7 +89,7 @@ async def test_when_a_vendor_was_asked_is_kept_with_what_came_of_it(stored) -> N
 
 
 async def test_a_list_is_read_again_as_it_was_whatever_its_texts_hold(stored) -> None:
-    odd = [ListedModel(vendor_model=f"{n},\n\"\\ \u2028", name='},\n{"x', description="é" * n) for n in range(130)]
+    odd = [ListedModel(vendor_model=f'{n},\n"\\ \u2028', name='},\n{"x', description="é" * n) for n in range(130)]
     await stored.catalog_entries.replace(ACME, odd, NOON)
     found = await stored.catalog_entries.all()
     assert list(found[ACME]) == odd

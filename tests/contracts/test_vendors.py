@@ -136,6 +136,11 @@ async def test_stream(vendor: OpenAICompatible) -> None:
         unasked = await native.stream(call(stream=True))
         await drained(unasked)
         assert ("stream_options" in asked[1].json) == vendor.asks_for_usage
+        # So does a request of another dialect, whose answer always tells its usage.
+        said = Conversation(turns=(Turn(role=Role.USER, blocks=(Text(text="hi"),)),))
+        written = native.wire.codec.write_conversation(said, call(stream=True))
+        assert json.loads(written.body).get("stream_options") == asked[1].json.get("stream_options")
+        assert not vendor.dropped_fields & json.loads(written.body).keys()
         await native.aclose()
     passed(vendor, "stream")
 
@@ -283,7 +288,7 @@ async def test_errors(vendor: OpenAICompatible) -> None:
                 assert (fault.kind, fault.retry_after_s) == (refusal.kind, refusal.retry_after_s), refusal
                 assert fault.message
                 assert KEY not in fault.message
-        event = shape.stream_error or openai_error("The server had an error", "server_error")
+        event: Any = shape.stream_error or openai_error("The server had an error", "server_error")
         said = [{"role": "assistant", "content": ""}, {"content": SAID}]
         upstream.script(streamed(shape, [*shape.stream(said)[:2], event]))
         with pytest.raises(VendorFault) as broken:

@@ -95,7 +95,7 @@ async def running_claude_place(directory: Path) -> AsyncIterator[ClaudePlace]:
             }
         )
         settings["GATEWAYZ_VENDORS"] = json.dumps(rows)
-        gateway = GatewayProcess(directory, **WIDE_LIMITS | settings)
+        gateway = GatewayProcess(directory, **WIDE_LIMITS | settings | {"GATEWAYZ_KEEPALIVE_SECONDS": "1"})
         async with httpx.AsyncClient(base_url=gateway.base_url, timeout=30.0) as http:
             await to_thread.run_sync(gateway.start)
             place = ClaudePlace(gateway, alpha, beta, http, claude=claude)

@@ -30,7 +30,17 @@ from tests.fakes.anthropic_upstream import (
     streams,
     tool_use,
 )
-from tests.fakes.upstream import TEXT_PIECES, Break, Reply, Script, ToolCall, bad_request, error_in_stream, stalls
+from tests.fakes.upstream import (
+    TEXT_PIECES,
+    Break,
+    Reply,
+    Script,
+    ToolCall,
+    UsageAt,
+    bad_request,
+    error_in_stream,
+    stalls,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -210,6 +220,31 @@ class TestAnthropicsVendor:
         assert answer.headers["request-id"] == answer.headers["x-request-id"]
         assert answer.headers["x-gatewayz-vendor"] == "claude"
 
+    async def test_silence_is_filled_with_pings(self, place: ClaudePlace) -> None:
+        delays = [0.0] * 5 + [2.5]
+        place.claude.by_model[CLAUDE] = streams(stream(message()), frame_delay_s=delays)
+
+        answer = await place.messages(stream=True)
+        kinds, added = await streamed(place, CLAUDE)
+
+        assert answer.body.count(b"event: ping\n") >= 2
+        assert answer.body.replace(fake.PING, b"").startswith(b"event: message_start")
+        assert (kinds[-1], added.stop_reason) == ("message_stop", "end_turn")
+
+    async def test_a_repeated_request_gets_the_same_answer_and_is_charged_once(self, place: ClaudePlace) -> None:
+        for streams_ in (False, True):
+            key = {"Idempotency-Key": f"messages-{streams_}"}
+            before = await place.charged()
+            first = await place.messages(stream=streams_, headers=key)
+            again = await place.messages(stream=streams_, headers=key)
+
+            assert again.body == first.body
+            assert again.headers["x-gatewayz-replayed"] == "true"
+            assert again.headers["content-type"] == first.headers["content-type"]
+            assert await place.charged() - before == 11 * 1_000 + 6 * 2_000
+            other = await place.messages(stream=streams_, headers=key, max_tokens=7)
+            assert (other.status, other.error["type"]) == (409, "invalid_request_error")
+
     async def test_a_leaving_caller_pays_for_the_cache_that_was_read(self, place: ClaudePlace) -> None:
         told = message({"type": "text", "text": "word " * 400}, usage=SPENT)
         place.claude.by_model[CLAUDE] = streams(stream(told), Break(how="stall", after_frames=40))
@@ -346,11 +381,18 @@ class TestOpenAIsVendor:
         assert (told["stop"], told["temperature"], told["max_tokens"]) == (["END"], 0.5, 2_000)
         await place.verify()
 
-    async def test_the_streams_last_event_has_the_cost(self, place: ClaudePlace) -> None:
+    @pytest.mark.parametrize("usage_at", ["as_asked", "finish", "every", "nowhere"])
+    async def test_the_streams_last_event_has_the_cost(self, place: ClaudePlace, usage_at: UsageAt) -> None:
+        place.alpha.by_model[OPENAI] = Script(reply=Reply(usage_at=usage_at))
         answer = await place.messages(OPENAI, stream=True)
 
         last = json.loads(answer.body.split(b"event: message_delta\ndata: ")[1].split(b"\n")[0])
-        assert nanos(str(last["usage"]["cost"])) == 11 * 1_000 + 6 * 2_000
+        assert last["delta"]["stop_reason"] == "end_turn"
+        assert last["usage"]["output_tokens"] == 6
+        assert ("estimated" in last["usage"]) is (usage_at == "nowhere")
+        input_tokens = last["usage"]["input_tokens"]
+        assert input_tokens == 11 or usage_at == "nowhere"
+        assert nanos(str(last["usage"]["cost"])) == input_tokens * 1_000 + 6 * 2_000
 
     async def test_tools_results_with_pictures_and_what_was_dropped(self, place: ClaudePlace) -> None:
         calls = (ToolCall(arguments='{"city":"Bern"}'), ToolCall(id="call_0002", arguments='{"city":"Zug"}'))
@@ -426,6 +468,33 @@ class TestOpenAIsVendor:
         assert counted.input_tokens > 0
         assert counted.model_extra == {"estimated": True}
         assert place.alpha.requests == []
+
+
+class TestSandbox:
+    """What anybody can try without a vendor."""
+
+    @pytest.mark.parametrize("model", ["echo", "reason", "tool", "no-usage", "no-done"])
+    async def test_whole_and_streamed_are_the_same(self, place: ClaudePlace, model: str) -> None:
+        whole = await asked(place, f"sandbox/{model}", tools=[WEATHER])
+        kinds, added = await streamed(place, f"sandbox/{model}", tools=[WEATHER])
+
+        assert kinds[-1] == "message_stop"
+        assert whole.stop_reason == added.stop_reason == ("tool_use" if model == "tool" else "end_turn")
+        assert [block.type for block in whole.content] == [block.type for block in added.content]
+        assert whole.usage.output_tokens > 0
+        if model == "reason":
+            assert whole.content[0].type == "thinking"
+        if model == "tool":
+            assert whole.content[-1].type == "tool_use"
+            assert whole.content[-1].name == "get_weather"
+
+    @pytest.mark.parametrize("model", ["fail", "cut", "fail-after"])
+    async def test_failures_are_told_in_the_dialect(self, place: ClaudePlace, model: str) -> None:
+        for streams_ in (False, True):
+            with pytest.raises(anthropic.APIStatusError) as raised:
+                await (streamed if streams_ else asked)(place, f"sandbox/{model}")
+            body: Any = raised.value.body
+            assert body["type"] == "error"
 
 
 class TestOpenAIsClient:

@@ -366,6 +366,7 @@ async def test_our_own_account_at_a_vendor_is_never_the_callers(place: Place, fa
     assert_told(answer, 503, "no_vendor_available")
     for theirs in ("Insufficient Balance", "quota", "API key", "Forbidden"):
         assert theirs not in answer.error["message"]
+    assert "our account at the vendor alpha needs care" in place.log()
     assert len(place.alpha.requests) == 1
     assert await place.charged() == before
 

@@ -14,9 +14,11 @@ import pytest
 
 from adapters.vendors.register import OPENAI_COMPATIBLE
 from domain.limits import LimitSet
+from entrypoints.container import VENDOR_NAMES
 from entrypoints.environment import SettingsError, read_env_file
 from entrypoints.settings import (
     DEFAULTS,
+    NO_KEY,
     Environment,
     HoldPolicy,
     Settings,
@@ -127,6 +129,22 @@ def test_a_vendor_without_a_key_is_off():
 @pytest.mark.parametrize("name", ["DEEP_MIND_API_KEY", "DM_TOKEN", "OLD_DM_TOKEN"])
 def test_a_vendors_key_has_its_other_names_too(name):
     assert settings(**{name: "key"}).vendors["deep-mind"].api_key.text == "key"
+
+
+def test_a_vendor_that_needs_no_key_is_on_by_its_address():
+    register = {"local": (NO_KEY,)}
+    read = read_settings({**GOOD, "LOCAL_BASE_URL": "http://127.0.0.1:9/v1"}, register).vendors["local"]
+    assert (read.api_key.text, read.base_url) == ("", "http://127.0.0.1:9/v1")
+    assert read_settings(GOOD, register).vendors == {}
+    assert read_settings({**GOOD, "LOCAL_API_KEY": "k"}, register).vendors["local"].api_key.text == "k"
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("HF_TOKEN", "huggingface"), ("HUG_API_KEY", "huggingface"), ("NEARAI_API_KEY", "near"), ("XAI_API_KEY", "xai")],
+)
+def test_the_keys_that_people_have_set_already_are_found(name, slug):
+    assert read_settings({**GOOD, name: "key"}, VENDOR_NAMES).vendors[slug].api_key.text == "key"
 
 
 def test_further_vendors_are_described():

@@ -202,7 +202,7 @@ def _block_events(index: int, block: Json) -> list[bytes]:
             pieces = [*thoughts, delta(type="signature_delta", signature=block["signature"])]
         case "tool_use" | "server_tool_use":
             begun = block | {"input": {}}
-            written = json.dumps(block["input"], ensure_ascii=False)
+            written = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
             pieces = [delta(type="input_json_delta", partial_json=piece) for piece in ("", *_pieces(written))]
         case _:
             begun, pieces = block, []

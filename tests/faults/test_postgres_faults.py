@@ -135,7 +135,9 @@ async def gateway_on(url: str, directory: Path) -> AsyncIterator[Place]:
 def funded(gateway: GatewayProcess) -> str:
     """The key of a new account with ten dollars."""
     account = str(gateway.post("/admin/users", {"email": "faults@example.org"})["id"])
-    gateway.post("/admin/credits/grant", {"account": account, "amount_usd": "10", "reason": "a test"})
+    grant = {"account": account, "amount_usd": "10", "reason": "a test"}
+    status, _, told = gateway.call("POST", "/admin/credits/grant", grant)
+    assert status == 200, told
     made = json.loads(gateway.cli("keys", "create", account, "--name", "k", "--json").stdout)
     return str(made["key"])
 

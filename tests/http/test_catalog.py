@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from domain.catalog import Capability, Catalog, Model
 from domain.ids import VendorSlug
 from domain.inference.faults import FaultKind, VendorFault
 from domain.ports.popularity import Counted
+from domain.pricing import Rates
 from tests.fakes.popularity import counted
 from tests.fakes.served import ACME, CATALOG, ONE, OTHER, TWO, model, offer, refusal
 
@@ -24,14 +26,14 @@ def ids(answer) -> list[str]:
 @pytest.fixture
 def varied(served) -> None:
     """A model that sees, one that is free, one that draws, and one that ends."""
-    from msgspec.structs import replace
-
     def changed(name: str, **others) -> Model:
         made = model(name, offer(ACME, ONE, 1))
         return replace(made, offers=tuple(replace(each, model=made.id, **others) for each in made.offers))
 
     free = changed("acme/free")
-    zero = replace(free.offers[0].price, rates=replace(free.offers[0].price.rates, input=0, output=0), free=True)
+    price = free.offers[0].price
+    assert price is not None
+    zero = replace(price, rates=Rates(input=0, output=0), free=True)
     served.catalog.catalog = Catalog(
         [
             changed("acme/draws", output_modalities=("image", "text")),
@@ -154,7 +156,8 @@ def test_several_models_are_compared(client):
     assert compared["cheapest"] == "acme/one"
     assert compared["not_found"] == ["nobody/knows", "acme/soon"]
     assert compared["data"][1]["providers"] == ["acme", "other"]
-    for wrong in ({"model_ids": []}, {"model_ids": ["x"] * 51}, {}, {"model_ids": "acme/one"}):
+    wrongs: list[dict[str, object]] = [{"model_ids": []}, {"model_ids": ["x"] * 51}, {}, {"model_ids": "acme/one"}]
+    for wrong in wrongs:
         refusal(client.post("/v1/models/batch-compare", json=wrong), 400, "invalid_request")
 
 

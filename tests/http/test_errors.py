@@ -15,13 +15,17 @@ from msgspec import Struct
 import domain.errors
 from domain.credits import InsufficientCredits
 from domain.errors import Conflict, DomainError, InvalidRequest, StorageUnavailable, TooManyRequests
+from domain.inference.faults import NoVendorAvailable
 from domain.keys import KeyNotAllowed, MissingKey
 from domain.money import Usd
+from domain.routing import NoOffer
 from entrypoints.http.errors import (
     EXCEPTION_HANDLERS,
     STATUS,
     TYPE,
     InternalError,
+    anthropic_error,
+    anthropic_status,
     error_headers,
     openai_error,
     status_of,
@@ -222,7 +226,7 @@ def test_a_body_too_large_is_refused(client):
     [
         ("/nowhere", "/docs"),
         ("/chat/completions", "use /v1/chat/completions"),
-        ("/messages", "use /v1/messages"),
+        ("/responses", "use /v1/responses"),
         ("/v1/v1/models", "ends in /v1 already"),
     ],
 )
@@ -232,6 +236,66 @@ def test_an_address_that_does_not_exist_hints_at_the_right_one(client, path, hin
     told = refusal(answer)
     assert told["code"] == "not_found"
     assert hint in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/messages", "use /v1/messages"),
+        ("/v1/v1/messages", "ends in /v1 already"),
+        ("/v1/messages/batches", "/docs"),
+        ("/messages/count_tokens", "use /v1/messages/count_tokens"),
+    ],
+)
+def test_a_wrong_turn_of_anthropics_clients_is_told_in_their_dialect(client, path, hint):
+    answer = client.post(path, json={})
+    assert answer.status_code == 404
+    told = answer.json()
+    assert (told["type"], told["error"]["type"], told["request_id"]) == ("error", "not_found_error", "r1")
+    assert hint in told["error"]["message"]
+
+
+def test_an_address_that_only_sounds_alike_is_told_in_the_usual_one(client):
+    for path in ("/messagesx", "/v1/chat/sessions/1/messages"):
+        assert refusal(client.post(path, json={}))["code"] == "not_found"
+
+
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 402: "billing_error", 403: "permission_error",
+    404: "not_found_error", 409: "invalid_request_error", 413: "request_too_large", 429: "rate_limit_error",
+    500: "api_error", 502: "api_error", 503: "api_error", 504: "timeout_error", 529: "overloaded_error",
+}  # fmt: skip
+
+
+def anthropic_body(error: DomainError) -> Any:
+    told = json.loads(anthropic_error(error, "r1", TOP_UP))
+    assert (list(told), told["type"], told["request_id"]) == (["type", "error", "request_id"], "error", "r1")
+    return told["error"]
+
+
+@pytest.mark.parametrize("family", [*STATUS, InternalError])
+def test_every_family_has_its_word_in_anthropics_dialect(family):
+    error = family() if family is InternalError else family("what to do", param="p")
+    told = anthropic_body(error)
+    assert told["type"] == ANTHROPIC_TYPES[anthropic_status(error)]
+    assert told["details"]["error_code"] == error.code
+
+
+def test_that_nobody_can_serve_now_is_overloaded_in_anthropics_dialect():
+    assert anthropic_status(NoVendorAvailable("none")) == 529
+    assert anthropic_body(NoVendorAvailable("none"))["type"] == "overloaded_error"
+    # That nothing fits the request does not pass, and storage is our own affair.
+    assert anthropic_status(NoOffer("none")) == 503
+    assert anthropic_status(StorageUnavailable("none")) == 503
+
+
+def test_missing_credit_names_the_way_to_more_in_the_message_itself():
+    short = InsufficientCredits(required=Usd(5), spendable=Usd(3), held=Usd(1))
+    told = anthropic_body(short)
+    assert told["type"] == "billing_error"
+    assert told["message"].count(TOP_UP) == 1
+    assert told["details"]["required_usd"] == "0.000000005"
+    assert TOP_UP not in json.loads(anthropic_error(short, "r1", None))["error"]["message"]
 
 
 def test_a_method_that_is_not_there_is_told_apart(client):

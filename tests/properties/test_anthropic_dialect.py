@@ -230,7 +230,7 @@ def check_sequence(stream: bytes) -> None:
     assert kinds[-2:] == ["message_delta", "message_stop"]
     assert kinds.count("message_start") == kinds.count("message_stop") == kinds.count("message_delta") == 1
     open_: dict[str, Any] | None = None
-    index, filled = -1, False
+    index, filled, signed = -1, False, False
     for each in decoded[1:-2]:
         match each["type"]:
             case "content_block_start":

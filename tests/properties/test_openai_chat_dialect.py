@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from adapters.dialects.openai_chat.codec import OpenAIChatCaller, OpenAIChatCodec
@@ -189,6 +190,24 @@ def read(stream: bytes, quirks: Quirks = OPENAI) -> Reply:
 @given(replies(thoughts("anthropic", summaries=True), refusals=True), st.data())
 def test_a_streamed_answer_is_read_back(reply: Reply, cuts: Any) -> None:
     assert read(written(told(reply, cuts))) == streamed_form(reply)
+
+
+@given(replies(thoughts("anthropic"), refusals=True), st.data())
+def test_the_official_client_accumulates_a_stream_to_the_whole_answer(reply: Reply, cuts: Any) -> None:
+    state = ChatCompletionStreamState()
+    for event in sse_events(written(told(reply, cuts)))[:-1]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(event.data))
+    streamed = state.current_completion_snapshot.choices[0]
+    whole = ChatCompletion.model_validate_json(CALLER.write_reply(reply, USAGE, CALL)).choices[0]
+    assert streamed.finish_reason == whole.finish_reason
+    assert (streamed.message.content or "") == (whole.message.content or "")
+    assert (streamed.message.refusal or "").replace("\n", "") == (whole.message.refusal or "").replace("\n", "")
+    calls = [(each.id, each.function.name, each.function.arguments) for each in streamed.message.tool_calls or ()]
+    assert calls == [
+        (each.id, each.function.name, each.function.arguments)
+        for each in whole.message.tool_calls or ()
+        if each.type == "function"
+    ]
 
 
 pieces = words | st.just("")

@@ -44,9 +44,7 @@ class ModelRules(Struct, frozen=True, kw_only=True):
 
 
 _OLD: Final = ModelRules(penalties=True)
-_PRO_25: Final = ModelRules(
-    thinking=ThinkingStyle.BUDGET, budget_least=128, budget_most=32_768, thinks_always=True
-)
+_PRO_25: Final = ModelRules(thinking=ThinkingStyle.BUDGET, budget_least=128, budget_most=32_768, thinks_always=True)
 _FLASH_25: Final = ModelRules(thinking=ThinkingStyle.BUDGET, budget_least=1)
 _LITE_25: Final = ModelRules(thinking=ThinkingStyle.BUDGET, budget_least=512)
 _PRO: Final = ModelRules(
@@ -90,7 +88,7 @@ _GENERATION: Final = re.compile(r"gemini-(\d{1,2})(?:\.(\d{1,2}))?")
 
 
 @lru_cache(maxsize=1_024)
-def rules_of(vendor_model: str) -> ModelRules:  # noqa: PLR0911 - one return per family
+def rules_of(vendor_model: str) -> ModelRules:
     name = vendor_model.lower()
     if "gemini" not in name:
         return _OTHERS

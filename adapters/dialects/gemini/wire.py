@@ -52,37 +52,37 @@ FAILURES: Final = frozenset(
 """Reasons that end nothing well: the model or the vendor failed."""
 
 
-class Blob(Struct, gc=False):
-    mimeType: str = ""  # noqa: N815 - the wire's own names, here and below
+class Blob(Struct, gc=False, rename="camel"):
+    mime_type: str = ""
     data: str = ""
 
 
-class FunctionCall(Struct, gc=False):
+class FunctionCall(Struct, gc=False, rename="camel"):
     id: str | None = None
     name: str = ""
     args: Raw = Raw()
 
 
-class Part(Struct, gc=False):
+class Part(Struct, gc=False, rename="camel"):
     text: str | None = None
     thought: bool = False
-    thoughtSignature: str | None = None  # noqa: N815
-    inlineData: Blob | None = None  # noqa: N815
-    functionCall: FunctionCall | None = None  # noqa: N815
-    executableCode: Any = None  # noqa: N815
-    codeExecutionResult: Any = None  # noqa: N815
-    fileData: Any = None  # noqa: N815
+    thought_signature: str | None = None
+    inline_data: Blob | None = None
+    function_call: FunctionCall | None = None
+    executable_code: Any = None
+    code_execution_result: Any = None
+    file_data: Any = None
 
 
-class _Content(Struct, gc=False):
+class _Content(Struct, gc=False, rename="camel"):
     parts: list[Part] | None = None
 
 
-class Candidate(Struct, gc=False):
+class Candidate(Struct, gc=False, rename="camel"):
     content: _Content | None = None
-    finishReason: str | None = None  # noqa: N815
-    finishMessage: Any = None  # noqa: N815
-    groundingMetadata: Any = None  # noqa: N815
+    finish_reason: str | None = None
+    finish_message: Any = None
+    grounding_metadata: Any = None
     index: int = 0
 
     @property
@@ -90,19 +90,19 @@ class Candidate(Struct, gc=False):
         return (self.content.parts if self.content is not None else None) or []
 
 
-class _Feedback(Struct, gc=False):
-    blockReason: str | None = None  # noqa: N815
-    blockReasonMessage: Any = None  # noqa: N815
+class _Feedback(Struct, gc=False, rename="camel"):
+    block_reason: str | None = None
+    block_reason_message: Any = None
 
 
-class Answer(Struct, gc=False):
+class Answer(Struct, gc=False, rename="camel"):
     """A whole answer, or one event of a stream."""
 
     candidates: list[Candidate] | None = None
-    promptFeedback: _Feedback | None = None  # noqa: N815
-    usageMetadata: Raw = Raw()  # noqa: N815
-    modelVersion: Any = None  # noqa: N815
-    responseId: Any = None  # noqa: N815
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: Raw = Raw()
+    model_version: Any = None
+    response_id: Any = None
     error: Any = None
 
     @property
@@ -111,31 +111,31 @@ class Answer(Struct, gc=False):
 
     @property
     def block_reason(self) -> str | None:
-        return self.promptFeedback.blockReason if self.promptFeedback is not None else None
+        return self.prompt_feedback.block_reason if self.prompt_feedback is not None else None
 
     def usage(self) -> Usage | None:
-        counts = read_counts(self.usageMetadata)
-        grounding = self.first.groundingMetadata if self.first is not None else None
-        model = self.modelVersion if isinstance(self.modelVersion, str) else ""
+        counts = read_counts(self.usage_metadata)
+        grounding = self.first.grounding_metadata if self.first is not None else None
+        model = self.model_version if isinstance(self.model_version, str) else ""
         return counts.usage(searches=searches_of(grounding, model))
 
 
-class _Modality(Struct, gc=False):
+class _Modality(Struct, gc=False, rename="camel"):
     modality: str = ""
-    tokenCount: int | None = None  # noqa: N815
+    token_count: int | None = None
 
 
-class Counts(Struct, gc=False):
-    promptTokenCount: int | None = None  # noqa: N815
-    cachedContentTokenCount: int | None = None  # noqa: N815
-    candidatesTokenCount: int | None = None  # noqa: N815
-    thoughtsTokenCount: int | None = None  # noqa: N815
-    toolUsePromptTokenCount: int | None = None  # noqa: N815
-    totalTokenCount: int | None = None  # noqa: N815
-    promptTokensDetails: list[_Modality] | None = None  # noqa: N815
-    cacheTokensDetails: list[_Modality] | None = None  # noqa: N815
-    candidatesTokensDetails: list[_Modality] | None = None  # noqa: N815
-    toolUsePromptTokensDetails: list[_Modality] | None = None  # noqa: N815
+class Counts(Struct, gc=False, rename="camel"):
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    total_token_count: int | None = None
+    prompt_tokens_details: list[_Modality] | None = None
+    cache_tokens_details: list[_Modality] | None = None
+    candidates_tokens_details: list[_Modality] | None = None
+    tool_use_prompt_tokens_details: list[_Modality] | None = None
 
     def usage(self, searches: int = 0) -> Usage | None:
         """Disjoint classes; None where the counts are missing or cannot be true.
@@ -143,24 +143,24 @@ class Counts(Struct, gc=False):
         Cached tokens are counted inside the prompt; what the vendor's own tools read is counted beside it, and so are
         thoughts beside the answer.  Some models count thoughts inside the answer all the same: the total tells.
         """
-        prompt, cached = self.promptTokenCount, self.cachedContentTokenCount or 0
+        prompt, cached = self.prompt_token_count, self.cached_content_token_count or 0
         if prompt is None:
             return None
-        said, thought = self.candidatesTokenCount or 0, self.thoughtsTokenCount or 0
-        tools = self.toolUsePromptTokenCount or 0
+        said, thought = self.candidates_token_count or 0, self.thoughts_token_count or 0
+        tools = self.tool_use_prompt_token_count or 0
         if not all(0 <= count <= COUNT_MAX for count in (prompt, cached, said, thought, tools)):
             return None
-        if thought and thought <= said and self.totalTokenCount == prompt + tools + said:
+        if thought and thought <= said and self.total_token_count == prompt + tools + said:
             said -= thought
         cached = min(cached, prompt)
-        heard = _of("AUDIO", self.promptTokensDetails) + _of("AUDIO", self.toolUsePromptTokensDetails)
-        seen = _of("IMAGE", self.promptTokensDetails) + _of("IMAGE", self.toolUsePromptTokensDetails)
+        heard = _of("AUDIO", self.prompt_tokens_details) + _of("AUDIO", self.tool_use_prompt_tokens_details)
+        seen = _of("IMAGE", self.prompt_tokens_details) + _of("IMAGE", self.tool_use_prompt_tokens_details)
         fresh = prompt - cached + tools
         # The split by kind counts cached tokens too; what of a kind was cached is no longer fresh.
-        heard = min(max(heard - _of("AUDIO", self.cacheTokensDetails), 0), fresh)
-        seen = min(max(seen - _of("IMAGE", self.cacheTokensDetails), 0), fresh - heard)
-        drawn = min(_of("IMAGE", self.candidatesTokensDetails), said)
-        spoken = min(_of("AUDIO", self.candidatesTokensDetails), said - drawn)
+        heard = min(max(heard - _of("AUDIO", self.cache_tokens_details), 0), fresh)
+        seen = min(max(seen - _of("IMAGE", self.cache_tokens_details), 0), fresh - heard)
+        drawn = min(_of("IMAGE", self.candidates_tokens_details), said)
+        spoken = min(_of("AUDIO", self.candidates_tokens_details), said - drawn)
         return Usage(
             input=fresh - heard - seen,
             cache_read=cached,
@@ -179,7 +179,7 @@ NO_COUNTS: Final = Counts()
 
 
 def _of(modality: str, details: list[_Modality] | None) -> int:
-    counts = (each.tokenCount or 0 for each in details or () if each.modality == modality)
+    counts = (each.token_count or 0 for each in details or () if each.modality == modality)
     return min(max(sum(counts), 0), COUNT_MAX)
 
 
@@ -212,6 +212,6 @@ def read_counts(raw: bytes | Raw) -> Counts:
 
 def event_payloads(whole: bytes) -> list[bytes]:
     """The data of whole events."""
-    if whole.startswith(b"data: ") and whole.endswith(b"\r\n\r\n") and whole.count(b"\n") == 2:  # noqa: PLR2004 - one event
+    if whole.startswith(b"data: ") and whole.endswith(b"\r\n\r\n") and whole.count(b"\n") == 2:
         return [whole[6:-4]]
     return [event.data for event in events(whole)]

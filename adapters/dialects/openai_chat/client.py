@@ -283,11 +283,12 @@ class OpenAIChatStream:
         blocks = _blocks(whole)
         for number, block in enumerate(blocks, 1):
             passed.append(self._read(block))
-            if self.started and number < len(blocks) and self._fault is None:
-                self._frame_bytes = len(block) - self._tally.text_bytes
-                passed.append(self._passed(b"".join(blocks[number:])))
-                break
             if self._fault is not None:
+                break
+            if self.started:
+                self._frame_bytes = len(block) - self._tally.text_bytes
+                if number < len(blocks):
+                    passed.append(self._passed(b"".join(blocks[number:])))
                 break
         return b"".join(passed)
 

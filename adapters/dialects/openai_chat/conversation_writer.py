@@ -75,6 +75,10 @@ _NAMES: Final[Mapping[tuple[str, Dialect], str]] = {
     ("reasoning", Dialect.OPENAI_CHAT): "reasoning_effort",
     ("reasoning", Dialect.ANTHROPIC): "thinking",
     ("reasoning", Dialect.GEMINI): "generationConfig.thinkingConfig",
+    ("thinking", Dialect.OPENAI_CHAT): "reasoning_details",
+    ("thinking", Dialect.OPENAI_RESPONSES): "encrypted_content",
+    ("thinking", Dialect.ANTHROPIC): "signature",
+    ("thinking", Dialect.GEMINI): "thoughtSignature",
     ("logprobs", Dialect.GEMINI): "generationConfig.logprobs",
     ("logprobs", Dialect.OPENAI_RESPONSES): "top_logprobs",
     ("top_k", Dialect.GEMINI): "generationConfig.topK",
@@ -87,6 +91,8 @@ CACHE_MARKS_MAX: Final = 4
 USER_LENGTH_MAX: Final = 64
 CALL_ID_LENGTH_MAX: Final = 64
 BETWEEN_TEXTS: Final = "\n\n"
+BETWEEN_TURNS: Final = "(I have the results of the tools.)"
+"""Said by the assistant where a vendor lets nobody else speak behind a tool."""
 _OPENAI: Final = frozenset({Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES})
 _BUDGETS: Final = ((1_024, Effort.MINIMAL), (2_048, Effort.LOW), (8_192, Effort.MEDIUM), (16_384, Effort.HIGH))
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -119,8 +125,12 @@ class _Writer:
         body: Json = {"model": self._call.vendor_model, "messages": self._messages(said.turns)}
         if request.streamed:
             body["stream"] = True
+            if self._quirks.asks_for_usage:
+                body["stream_options"] = {"include_usage": True}
         if said.output_max is not None:
-            body[self._quirks.output_limit_field] = said.output_max
+            # What the model cannot reach is refused by many vendors; callers name it as "no limit".
+            most = self._call.output_max or said.output_max
+            body[self._quirks.output_limit_field] = min(said.output_max, most)
         self._add_tools(body)
         self._add_reasoning(body)
         self._add_sampling(body)
@@ -157,8 +167,19 @@ class _Writer:
                 case Role.ASSISTANT:
                     messages.append(self._assistant(turn))
                 case Role.USER | Role.TOOL:
-                    messages += self._from_user(turn)
+                    for message in self._from_user(turn):
+                        self._add_behind(messages, message)
         return messages
+
+    def _add_behind(self, messages: list[Json], message: Json) -> None:
+        last = messages[-1] if messages else message
+        parted = self._quirks.user_after_tool or message["role"] != "user" or last["role"] != "tool"
+        if parted:
+            messages.append(message)
+        elif isinstance(last["content"], str) and isinstance(message["content"], str):
+            last["content"] += BETWEEN_TEXTS + message["content"]
+        else:
+            messages += [{"role": "assistant", "content": BETWEEN_TURNS}, message]
 
     def _message(self, role: str, turn: Turn, content: str | list[Json]) -> list[Json]:
         if not content and not turn.extras:
@@ -460,8 +481,7 @@ class _Writer:
                     told = True
                 case ReasoningWish.THINKING:
                     kind = "disabled" if effort is Effort.NONE else "enabled"
-                    budget = {} if wish.budget_tokens is None else {"budget_tokens": wish.budget_tokens}
-                    body["thinking"] = {"type": kind} | budget
+                    body["thinking"] = {"type": kind}
                     told = True
                 case ReasoningWish.SWITCH:
                     on = effort is not Effort.NONE

@@ -22,7 +22,7 @@ class ReasoningWish(StrEnum):
     OBJECT = "reasoning"
     """`reasoning`: {effort, max_tokens, exclude}."""
     THINKING = "thinking"
-    """`thinking`: {type, budget_tokens}."""
+    """`thinking`: {type}."""
     SWITCH = "enable_thinking"
     """`chat_template_kwargs`: {enable_thinking}."""
     FLAG = "flag"
@@ -62,6 +62,8 @@ class Quirks(Struct, frozen=True, kw_only=True):
     family: str = ""
     """Whose seals it writes, for a vendor that seals its reasoning itself."""
     output_limit_field: str = "max_tokens"
+    asks_for_usage: bool = True
+    """It takes `stream_options.include_usage`."""
     developer_role: bool = False
     text_parts: bool = False
     """It reads lists of text parts where a string would do."""
@@ -81,6 +83,8 @@ class Quirks(Struct, frozen=True, kw_only=True):
     efforts: Mapping[str, str] = COMMON_EFFORTS
     """Efforts that it does not know -> the nearest that it does; "" where there is none."""
     reasoning_back: ReasoningBack = ReasoningBack.DROPPED
+    user_after_tool: bool = True
+    """It takes a user's message right behind a tool's result."""
     tool_id_length: int = 0
     """Ids of tool calls are this many letters and digits; 0 for any."""
     think_tags: bool = True

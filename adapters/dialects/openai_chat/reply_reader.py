@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from adapters.dialects.openai_chat.block_sequence import BlockSequence, Slot, is_json
 from adapters.dialects.openai_chat.quirks import STANDARD, Quirks
 from adapters.dialects.openai_chat.reasoning import (
     TagSplitter,
-    merged_details,
     sealing,
     seals_by_call,
     split_whole,
@@ -29,13 +29,10 @@ from adapters.transport.sse import events as sse_events
 from domain.inference.conversation import Citation, Image, Inline, Link, Opaque, Refusal, Text, Thinking, ToolCall
 from domain.inference.faults import FaultKind, VendorFault
 from domain.inference.reply import (
-    AnswerBlock,
     Cited,
-    Closed,
     Finish,
     Finished,
     Grew,
-    Opened,
     Reply,
     ReplyEvent,
     Sealed,
@@ -109,32 +106,13 @@ def _read(data: bytes) -> _Answer:
         raise VendorFault(FaultKind.MALFORMED, "its answer is not JSON of this dialect") from None
 
 
-class _Slot:
-    """One block on its way: the first of them is being told, the others wait for their turn."""
-
-    __slots__ = ("block", "details", "index", "name_known", "opened", "pieces", "sealed", "told")
-
-    def __init__(self, block: AnswerBlock, index: int | None = None) -> None:
-        self.block = block
-        self.index = index
-        self.name_known = not isinstance(block, ToolCall) or bool(block.name)
-        self.opened = False
-        self.pieces: list[ReplyEvent] = []
-        """What has not been told yet."""
-        self.told: list[str] = []
-        """The arguments so far."""
-        self.details: list[dict[str, Any]] = []
-        self.sealed = False
-
-
 class ReplyReader:
     """Reads one answer's chunks into events that come strictly block by block."""
 
     def __init__(self, quirks: Quirks = STANDARD) -> None:
         self._quirks = quirks
-        self._events: list[ReplyEvent] = []
-        self._slots: list[_Slot] = []
-        self._calls: list[_Slot] = []
+        self._blocks = BlockSequence()
+        self._calls: list[Slot] = []
         self._started = False
         self._id = ""
         self._finish: str | None = None
@@ -164,27 +142,23 @@ class ReplyReader:
                 if choice.finish_reason in BROKEN_FINISHES:
                     raise VendorFault(FaultKind.BROKEN_OFF, f"it finished with {choice.finish_reason!r}")
                 self._finish = choice.finish_reason
-        told, self._events = self._events, []
-        return told
+        return self._blocks.taken()
 
     def end(self) -> Sequence[ReplyEvent]:
         if not self._started:
             self._start(_Answer(), whole=False)
         if self._tags is not None:
             self._take_pieces(self._tags.end())
-        for slot in list(self._slots):
-            self._finish_slot(slot)
-        self._slots.clear()
-        self._events.append(Finished(finish=self._finish_told()))
-        told, self._events = self._events, []
-        return told
+        self._blocks.end()
+        self._blocks.put(Finished(finish=self._finish_told()))
+        return self._blocks.taken()
 
     def _start(self, answer: _Answer, *, whole: bool) -> None:
         self._started = True
         model = answer.model if isinstance(answer.model, str) else ""
         created = answer.created if isinstance(answer.created, int) else None
         self._id = answer.id if isinstance(answer.id, str) else ""
-        self._events.append(Started(id=self._id, model=model, created_s=created))
+        self._blocks.put(Started(id=self._id, model=model, created_s=created))
         if self._quirks.think_tags and not whole:
             self._tags = TagSplitter(opened=any(part in model.lower() for part in self._quirks.think_opened))
 
@@ -193,7 +167,8 @@ class ReplyReader:
         if self._refused and finish is Finish.END:
             return Finish.FILTER
         # Some vendors stop for a tool and call it an end.
-        return Finish.TOOL if finish is Finish.END and self._calls else finish
+        called = any(slot.name_known for slot in self._calls)
+        return Finish.TOOL if finish is Finish.END and called else finish
 
     # One message
 
@@ -214,7 +189,7 @@ class ReplyReader:
                 self._take_chunks(content)
         if message.refusal:
             self._refused = True
-            self._grow(Refusal, message.refusal)
+            self._blocks.grow(Refusal, message.refusal)
         if message.annotations:
             self._take_annotations(message.annotations)
         if message.images:
@@ -231,19 +206,19 @@ class ReplyReader:
 
     def _take_thought(self, thought: object) -> None:
         if isinstance(thought, str):
-            self._grow(Thinking, thought)
+            self._blocks.grow(Thinking, thought)
 
     def _take_text(self, text: str, *, whole: bool) -> None:
         if whole and self._quirks.think_tags:
             self._take_pieces(split_whole(text))
         elif self._tags is None or self._tags.passive:
-            self._grow(Text, text)
+            self._blocks.grow(Text, text)
         else:
             self._take_pieces(self._tags.feed(text))
 
     def _take_pieces(self, pieces: Iterable[tuple[bool, str]]) -> None:
         for reasoned, text in pieces:
-            self._grow(Thinking if reasoned else Text, text)
+            self._blocks.grow(Thinking if reasoned else Text, text)
 
     def _take_chunks(self, chunks: list[Any]) -> None:
         """Content as a list: text and thinking in turns."""
@@ -255,22 +230,22 @@ class ReplyReader:
                     pieces = chunk.get("thinking")
                     pieces = pieces if isinstance(pieces, list) else [{"text": pieces}]
                     if text := "".join(text_of(piece, "text") for piece in pieces if isinstance(piece, dict)):
-                        self._grow(Thinking, text)
+                        self._blocks.grow(Thinking, text)
                     signature = text_of(chunk, "signature")
                     if signature and self._quirks.family:
-                        self._seal(Opaque(self._quirks.family, signature))
+                        self._blocks.seal(Opaque(self._quirks.family, signature))
                 case "image_url":
                     self._take_images([chunk])
                 case _:
                     if text := text_of(chunk, "text"):
-                        self._grow(Text, text)
+                        self._blocks.grow(Text, text)
 
     def _take_details(self, details: list[Any], message: _Message, *, whole: bool) -> None:
         plain = message.reasoning_content or message.reasoning
         plain = plain if isinstance(plain, str) else ""
         if whole:
             for block in thinking_of(details, plain):
-                self._add(block)
+                self._blocks.add(block)
         else:
             self._take_detail_pieces([each for each in details if isinstance(each, dict)], plain)
         for call_id, seal in seals_by_call(details).items():
@@ -281,21 +256,22 @@ class ReplyReader:
         summarised = any(each.get("type") == "reasoning.summary" for each in told)
         text = "".join(text_of(each, "text") for each in told)
         if (text or plain) and not summarised:
-            self._grow(Thinking, text or plain)
+            self._blocks.grow(Thinking, text or plain)
         for each in told:
-            slot = self._thinking_slot(redacted=each.get("type") == "reasoning.encrypted")
+            slot = self._blocks.thinking(redacted=each.get("type") == "reasoning.encrypted")
             if each.get("type") == "reasoning.summary" and (summary := text_of(each, "summary")):
                 part = each.get("index")
-                self._tell(slot, SummaryGrew(summary, part if isinstance(part, int) else 0))
+                self._blocks.tell(slot, SummaryGrew(summary, part if isinstance(part, int) else 0))
             slot.details.append(each)
             if (seal := sealing([each])) is not None and seal.origin != "reasoning_details":
                 slot.sealed = True
-                self._tell(slot, Sealed(seal))
+                self._blocks.tell(slot, Sealed(seal))
 
     def _take_annotations(self, annotations: object) -> None:
         for each in annotations if isinstance(annotations, list) else ():
             cited = each.get("url_citation") if isinstance(each, dict) else None
-            if not isinstance(cited, dict) or not self._slots or not isinstance(self._slots[-1].block, Text):
+            slot = self._blocks.last
+            if not isinstance(cited, dict) or slot is None or not isinstance(slot.block, Text):
                 continue
             start, end = cited.get("start_index"), cited.get("end_index")
             citation = Citation(
@@ -305,7 +281,7 @@ class ReplyReader:
                 start=start if isinstance(start, int) else None,
                 end=end if isinstance(end, int) else None,
             )
-            self._tell(self._slots[-1], Cited(citation))
+            self._blocks.tell(slot, Cited(citation))
 
     def _take_images(self, images: object) -> None:
         for each in images if isinstance(images, list) else ():
@@ -315,7 +291,7 @@ class ReplyReader:
                 continue
             head, comma, data = url.removeprefix("data:").partition(";base64,")
             source = Inline(head, data) if comma and url.startswith("data:") else Link(url)
-            self._add(Image(source=source))
+            self._blocks.add(Image(source=source))
 
     # Tool calls
 
@@ -333,36 +309,36 @@ class ReplyReader:
             number = len(self._calls)
             custom = told.get("type") == "custom" or "custom" in told
             call = ToolCall(id=id_ or self._made_id(number, name), name=name, arguments="", custom=custom)
-            slot = _Slot(call, index)
+            slot = Slot(call, index)
             self._calls.append(slot)
-            self._append(slot)
+            self._blocks.append(slot)
         elif not slot.name_known and name:
             assert isinstance(slot.block, ToolCall)
             slot.block = msgspec.structs.replace(slot.block, name=name, id=id_ or slot.block.id)
             slot.name_known = True
-            self._advance()
+            self._blocks.advance()
         arguments = inner.get("arguments", inner.get("input"))
         if isinstance(arguments, dict | list):
             arguments = msgspec.json.encode(arguments).decode()
         if isinstance(arguments, str) and arguments:
             slot.told.append(arguments)
-            self._tell(slot, Grew(arguments))
+            self._blocks.tell(slot, Grew(arguments))
 
-    def _call_slot(self, index: int | None, id_: str, *, named: bool) -> _Slot | None:
+    def _call_slot(self, index: int | None, id_: str, *, named: bool) -> Slot | None:
         """The call that a piece belongs to: by index, where a new id means a new call; else by id, else the last."""
         calls = self._calls
         if index is not None:
             found = next((slot for slot in reversed(calls) if slot.index == index), None)
-            return None if found is not None and id_ and self._is_other(found, id_) else found
+            return None if found is not None and id_ and named and self._is_other(found, id_) else found
         if id_:
             return next((slot for slot in calls if isinstance(slot.block, ToolCall) and slot.block.id == id_), None)
-        if not calls or (named and calls[-1].name_known and _is_json(calls[-1].told)):
+        if not calls or (named and calls[-1].name_known and is_json(calls[-1].told)):
             return None
         return calls[-1]
 
     @staticmethod
-    def _is_other(slot: _Slot, id_: str) -> bool:
-        return slot.name_known and isinstance(slot.block, ToolCall) and slot.block.id != id_ and bool(slot.told)
+    def _is_other(slot: Slot, id_: str) -> bool:
+        return slot.name_known and isinstance(slot.block, ToolCall) and slot.block.id != id_
 
     def _made_id(self, number: int, name: str) -> str:
         """The same for the same answer, and another for another one."""
@@ -370,88 +346,5 @@ class ReplyReader:
 
     def _seal_call(self, call_id: str, seal: Opaque) -> None:
         for slot in self._calls:
-            if isinstance(slot.block, ToolCall) and slot.block.id == call_id and slot in self._slots:
-                self._tell(slot, Sealed(seal))
-
-    # Blocks in sequence
-
-    def _grow(self, kind: type[Text] | type[Thinking] | type[Refusal], text: str) -> None:
-        last = self._slots[-1] if self._slots else None
-        if last is None or type(last.block) is not kind or last.sealed:
-            last = _Slot(kind(text=""))
-            self._append(last)
-        self._tell(last, Grew(text))
-
-    def _seal(self, seal: Opaque) -> None:
-        slot = self._thinking_slot(redacted=True)
-        slot.sealed = True
-        self._tell(slot, Sealed(seal))
-
-    def _thinking_slot(self, *, redacted: bool) -> _Slot:
-        last = self._slots[-1] if self._slots else None
-        if last is None or not isinstance(last.block, Thinking) or last.sealed:
-            last = _Slot(Thinking(redacted=redacted))
-            self._append(last)
-        return last
-
-    def _add(self, block: AnswerBlock) -> None:
-        """A block that is whole already."""
-        slot = _Slot(block)
-        slot.sealed = True
-        self._append(slot)
-
-    def _append(self, slot: _Slot) -> None:
-        self._slots.append(slot)
-        self._advance()
-
-    def _tell(self, slot: _Slot, event: ReplyEvent) -> None:
-        if slot.opened:
-            self._events.append(event)
-        else:
-            slot.pieces.append(event)
-
-    def _advance(self) -> None:
-        """Tell what can be told: the first block grows until it is done, then it is the next one's turn."""
-        slots = self._slots
-        while slots:
-            first = slots[0]
-            if not first.opened and first.name_known:
-                self._open(first)
-            if len(slots) == 1 or not self._is_done(first):
-                return
-            self._finish_slot(first)
-            del slots[0]
-
-    def _is_done(self, slot: _Slot) -> bool:
-        """A call whose arguments are not whole yet may still grow behind what came after it."""
-        if not isinstance(slot.block, ToolCall) or slot.block.custom:
-            return True
-        return slot.name_known and _is_json(slot.told)
-
-    def _open(self, slot: _Slot) -> None:
-        slot.opened = True
-        self._events.append(Opened(slot.block))
-        self._events += slot.pieces
-        slot.pieces.clear()
-
-    def _finish_slot(self, slot: _Slot) -> None:
-        if not slot.opened:
-            if isinstance(slot.block, ToolCall) and not slot.block.name:
-                # A call of nothing cannot be made.
-                self._calls.remove(slot)
-                return
-            self._open(slot)
-        if slot.details and not slot.sealed and (seal := sealing(merged_details(slot.details))) is not None:
-            self._events.append(Sealed(seal))
-        self._events.append(Closed())
-
-
-def _is_json(pieces: list[str]) -> bool:
-    text = "".join(pieces)
-    if not text.rstrip().endswith("}"):
-        return False
-    try:
-        msgspec.json.decode(text.encode())
-    except UNREADABLE:
-        return False
-    return True
+            if isinstance(slot.block, ToolCall) and slot.block.id == call_id and not slot.closed:
+                self._blocks.tell(slot, Sealed(seal))

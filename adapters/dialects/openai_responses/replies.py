@@ -97,7 +97,8 @@ class _Skeleton:
 
     def response(self, id_: str, model: str, created_s: int | None) -> Json:
         """The answer as it begins."""
-        given = id_ or self._id
+        # Ours, because the vendors of other dialects do not promise that theirs are unique.
+        given = self._id or id_
         return {
             "id": given if given.startswith("resp_") else f"resp_{given}",
             "created_at": created_s or self.at_s,

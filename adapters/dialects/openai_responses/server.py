@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from adapters.dialects.costs import with_cost, with_cost_in_last_usage
-from adapters.dialects.gateway_fields import read_gateway_fields
+from adapters.dialects.gateway_fields import conversation_beginning, read_gateway_fields
 from adapters.dialects.json_members import JsonRefused, Members, check_depth, members
 from adapters.dialects.object_members import Json
 from adapters.dialects.openai_responses.wire import UNREADABLE, usage_object
@@ -61,7 +62,9 @@ def read_request(body: bytes) -> ChatRequest:
         needs=_needs(parts, given, streamed),
         preferences=own.preferences,
         cost_max=own.cost_max,
+        parameters=own.parameters,
         session=own.session,
+        beginning=partial(conversation_beginning, parts, "input", "instructions"),
         parsed=parts,
     )
 

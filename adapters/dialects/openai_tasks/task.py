@@ -109,6 +109,7 @@ class Task(Struct, frozen=True, kw_only=True):
             needs=frozenset({self.needs, Capability.STREAM} if asked.streamed else {self.needs}),
             preferences=own.preferences,
             cost_max=own.cost_max,
+            parameters=own.parameters,
             session=own.session,
             ceiling=asked.ceiling,
             parsed=fields,

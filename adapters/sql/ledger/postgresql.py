@@ -16,15 +16,12 @@ import asyncpg
 import msgspec
 from asyncpg.prepared_stmt import PreparedStatement
 
-from adapters.sql.database import ANSWERS_WITHIN_S, CONNECT_TIMEOUT_S, DOWN, STATEMENT_TIMEOUT_MS, Database
+from adapters.sql.database import ANSWERS_WITHIN_S, CONNECT_TIMEOUT_S, DOWN, Database
 from adapters.sql.ledger.batch import Changes, Named, Outcome, apply_all, changes_of, named_by
 from adapters.sql.ledger.rows import Rows, account_of
 from domain.errors import StorageUnavailable
 from domain.ids import AccountId, HoldId, KeyId, TransferId
 from domain.ledger import Books, Operation
-
-COMMAND_TIMEOUT_S = STATEMENT_TIMEOUT_MS / 1000 + 1
-"""The server gives up first, unless it is gone."""
 
 PLANNER = {
     "plan_cache_mode": "force_generic_plan",
@@ -159,8 +156,7 @@ class PostgresStore:
 
     async def transact(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         try:
-            async with asyncio.timeout(ANSWERS_WITHIN_S):
-                return await self._through_a_restart(operations)
+            return await self._through_a_restart(operations)
         except REFUSALS:
             raise
         except OUTAGES as error:
@@ -192,8 +188,9 @@ class PostgresStore:
     async def _connect(self) -> _Prepared:
         connection = await asyncpg.connect(
             **self._where,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
+            timeout=ANSWERS_WITHIN_S,
+            # Each step has this long, because a busy server may be slow with several and still be there.
+            command_timeout=ANSWERS_WITHIN_S,
             server_settings=self._settings,
         )
         try:
