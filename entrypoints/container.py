@@ -49,12 +49,25 @@ from adapters.system.clock import SystemClock
 from adapters.system.ids import TimeOrderedIds
 from adapters.system.journal import FileJournal
 from adapters.system.sealing import Sealer
+from adapters.transport.aws_signing import AwsCredentials
+from adapters.transport.google_auth import (
+    CredentialsUnreadable,
+    GoogleCredential,
+    GoogleTokens,
+    Impersonated,
+    MetadataServer,
+    read_credential,
+)
 from adapters.transport.http import VendorHttp
 from adapters.vendors.anthropic import AnthropicSpeaking, AnthropicVendor
+from adapters.vendors.azure import AZURE, AZURE_ENTRA, AzureVendor, base_url_of
+from adapters.vendors.bedrock import BearerKey, BedrockVendor, Proof, Signer, control_url, runtime_url
+from adapters.vendors.gemini import GEMINI, GeminiSpeaking, GeminiVendor
 from adapters.vendors.key_pool import pooled, pooled_endpoint, split_keys
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
 from adapters.vendors.register import ANTHROPIC_SPEAKING, OPENAI_COMPATIBLE
 from adapters.vendors.sandbox import SandboxVendor
+from adapters.vendors.vertex import VertexPlace, VertexVendor, host_of
 from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
 from application.bootstrap import PLAY_CREDIT, Bootstrap
 from application.catalog import ListModels, RefreshCatalog
@@ -93,6 +106,7 @@ from domain.ports.clock import Clock
 from domain.ports.limiter import Limiter
 from domain.ports.vendors import ChatVendor, ModelLister, TokenCounter
 from domain.routing import Draw
+from entrypoints.environment import Problem, SettingsError
 from entrypoints.settings import NO_KEY, Environment, FirstTry, Settings
 from entrypoints.settings import Wire as ServerWire
 
@@ -106,8 +120,13 @@ CLAIM_LEASE = timedelta(seconds=TOTAL_S + 300)
 JOURNAL = Path("var/journal")
 """In the working directory: settlements that wait for the database."""
 VENDOR_NAMES: Mapping[str, tuple[str, ...]] = {
-    vendor.slug: vendor.key_names if vendor.needs_key else (*vendor.key_names, NO_KEY) for vendor in OPENAI_COMPATIBLE
-} | {vendor.slug: () for vendor in ANTHROPIC_SPEAKING}
+    **{v.slug: v.key_names if v.needs_key else (*v.key_names, NO_KEY) for v in OPENAI_COMPATIBLE},
+    **{vendor.slug: () for vendor in ANTHROPIC_SPEAKING},
+    AZURE.slug: AZURE.key_names,
+    GEMINI.slug: GEMINI.key_names,
+    "bedrock": ("AWS_BEARER_TOKEN_BEDROCK",),
+    "vertex": ("GOOGLE_VERTEX_CREDENTIALS_JSON",),
+}
 """The register's slugs, for the settings; each with further names of its key."""
 
 
@@ -140,6 +159,10 @@ class Vendors:
                 speaking = AnthropicSpeaking(slug=further.slug, base_url=further.base_url, bearer=True)
                 self._add_anthropic(settings, speaking, further.base_url, key)
                 continue
+            if further.wire is ServerWire.GEMINI:
+                own = GeminiSpeaking(slug=further.slug, base_url=further.base_url)
+                self._add_gemini(settings, own, further.base_url, key)
+                continue
             # Servers that people run themselves know the older name of the output limit, and many know no other.
             vendor = OpenAICompatible(
                 slug=further.slug,
@@ -148,16 +171,28 @@ class Vendors:
                 endpoints=frozenset(TASKS),
             )
             self._add(settings, vendor, further.base_url, key)
+        if access := settings.vendors.get(GEMINI.slug):
+            self._add_gemini(settings, GEMINI, access.base_url or GEMINI.base_url, access.api_key.text)
+        self._add_azure(settings)
+        self._add_bedrock(settings)
+        self._add_vertex(settings)
 
     async def close(self) -> None:
         for session in self._sessions:
             await session.close()
 
-    def _add(self, settings: Settings, vendor: OpenAICompatible, base_url: str, api_key: str) -> None:
+    def _add(
+        self,
+        settings: Settings,
+        vendor: OpenAICompatible,
+        base_url: str,
+        api_key: str,
+        build: Callable[[OpenAICompatible, str, str, VendorHttp], OpenAICompatibleVendor] = OpenAICompatibleVendor,
+    ) -> None:
         keys = split_keys(api_key)
         http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=keys)
         slug = VendorSlug(vendor.slug)
-        by_key = {key: OpenAICompatibleVendor(vendor, base_url, key, http) for key in keys}
+        by_key = {key: build(vendor, base_url, key, http) for key in keys}
         native = pooled(by_key, self._clock)
         endpoints = {key: by_key[key].endpoints for key in keys}
         further = {
@@ -179,6 +214,85 @@ class Vendors:
         self.traits[adapter.slug] = vendor.traits
         self.listers.append(native)
         self._sessions.append(http)
+
+    def _add_gemini(self, settings: Settings, vendor: GeminiSpeaking, base_url: str, api_key: str) -> None:
+        keys = split_keys(api_key)
+        http = VendorHttp(vendor.slug, idle_s=settings.inference.idle_s, secrets=keys)
+        by_key = {key: GeminiVendor(vendor, base_url, key, http) for key in keys}
+        adapter, native = by_key[keys[0]], pooled(by_key, self._clock)
+        endpoints = {key: by_key[key].endpoints for key in keys}
+        further = {
+            dialect: pooled_endpoint(native, {key: endpoints[key][dialect] for key in keys})
+            for dialect in adapter.endpoints
+        }
+        self.chat[adapter.slug] = TranslatedVendor((replace(adapter.wire, native=native),), CALLERS, further)
+        self.listers.append(native)
+        self._sessions.append(http)
+
+    def _add_azure(self, settings: Settings) -> None:
+        cloud, access = settings.clouds.azure, settings.vendors.get(AZURE.slug)
+        key = cloud.token.text if cloud.token is not None else access.api_key.text if access else ""
+        if not key:
+            return
+
+        def build(vendor: OpenAICompatible, base_url: str, api_key: str, http: VendorHttp) -> AzureVendor:
+            return AzureVendor(vendor, base_url, api_key, http, cloud.deployments)
+
+        vendor = AZURE if cloud.token is None else AZURE_ENTRA
+        self._add(settings, vendor, cloud.base_url or base_url_of(cloud.resource), key, build)
+
+    def _add_bedrock(self, settings: Settings) -> None:
+        cloud, access = settings.clouds.aws, settings.vendors.get("bedrock")
+        secret = cloud.secret_access_key
+        proof: Proof
+        if access is not None:
+            proof, secrets = BearerKey(access.api_key.text), (access.api_key.text,)
+        elif secret is not None and cloud.access_key_id and cloud.region:
+            token = cloud.session_token.text if cloud.session_token is not None else ""
+            credentials = AwsCredentials(cloud.access_key_id, secret.text, token)
+            proof, secrets = Signer(credentials, cloud.region, self._clock), (secret.text,)
+        else:
+            return
+        http = VendorHttp("bedrock", idle_s=settings.inference.idle_s, secrets=secrets)
+        # At another address the one server stands for both.
+        runtime, control = cloud.base_url or runtime_url(cloud.region), cloud.base_url or control_url(cloud.region)
+        vendor = BedrockVendor(runtime, control, proof, http, cloud.models)
+        self.chat[vendor.slug] = TranslatedVendor((vendor.wire,), CALLERS)
+        self.listers.append(vendor)
+        self._sessions.append(http)
+
+    def _add_vertex(self, settings: Settings) -> None:
+        cloud, access = settings.clouds.google, settings.vendors.get("vertex")
+        given = access.api_key if access is not None else cloud.credential
+        if given is None:
+            return
+        name = "GOOGLE_VERTEX_CREDENTIALS_JSON" if access is not None else "GOOGLE_APPLICATION_CREDENTIALS"
+        try:
+            if given.text == "metadata":
+                machine = MetadataServer(cloud.metadata_host) if cloud.metadata_host else MetadataServer()
+                credential = GoogleCredential(machine)
+            else:
+                credential = read_credential(given.text)
+        except CredentialsUnreadable as error:
+            cure = "Write the JSON of a Google credential, or metadata for the machine's own account."
+            raise SettingsError((Problem(name, f"cannot be used: {error}.", cure),)) from None
+        project = cloud.project or credential.project
+        if not project:
+            cure = "Write the id of the project."
+            raise SettingsError((Problem("GOOGLE_CLOUD_PROJECT", "is missing, and no credential names it.", cure),))
+        source = credential.source
+        if cloud.impersonate:
+            source = Impersonated(source, Impersonated.url_of(cloud.impersonate))
+        http = VendorHttp("vertex", idle_s=settings.inference.idle_s, secrets=credential.secrets)
+        door = VendorHttp("google-auth", secrets=credential.secrets)
+        beside = {"x-goog-user-project": project} if credential.bills_elsewhere else {}
+        tokens = GoogleTokens(source, door, self._clock, beside)
+        base_url = cloud.base_url or host_of(cloud.location)
+        place = VertexPlace(project=project, location=cloud.location, base_url=base_url)
+        vendor = VertexVendor(place, tokens, http, CALLERS, cloud.models)
+        self.chat[vendor.slug] = vendor
+        self.listers.append(vendor)
+        self._sessions += (http, door)
 
 
 class Shared:

@@ -26,6 +26,7 @@ from domain.accounts import normalised_email
 from domain.errors import InvalidRequest
 from domain.keys import KeyRing, Secret
 from domain.limits import LimitSet
+from entrypoints.clouds import Clouds, read_clouds
 from entrypoints.environment import Network, Problem, Reader, SettingsError, is_url, read_env_file
 
 PREFIX: Final = "GATEWAYZ_"
@@ -278,6 +279,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     vendors: Mapping[str, VendorAccess]
     """By slug; a vendor that lacks the key it needs is not among them."""
     further_vendors: tuple[FurtherVendor, ...]
+    clouds: Clouds
     server: Server
     inference: Inference
     retention: Retention
@@ -335,6 +337,7 @@ def read_settings(environ: Mapping[str, str], vendors: Mapping[str, tuple[str, .
         admin=_admin(read, strict=strict),
         vendors=_vendors(read, vendors),
         further_vendors=_further_vendors(read, vendors),
+        clouds=read_clouds(read),
         server=_server(read, strict=strict),
         inference=Inference(
             hold_policy=read.choice("GATEWAYZ_HOLD_POLICY", HoldPolicy),

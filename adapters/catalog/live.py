@@ -29,6 +29,7 @@ from domain.catalog import Catalog, Model, Traits, UnknownVendor
 from domain.errors import StorageUnavailable
 from domain.ids import ModelId, PriceId, VendorSlug
 from domain.inference.faults import VendorFault
+from domain.markups import Markup
 from domain.ports.catalog import (
     AddedOffer,
     Alias,
@@ -57,7 +58,7 @@ RECORDED_AT_ONCE: Final = 100
 """Versions of prices in one transaction: more would hold up whoever else is served."""
 
 Prepare = Callable[[Catalog, Callable[[], None]], object]
-"""What else is made of a new snapshot before requests see it, in the same thread; it breathes by its second argument."""
+"""What else is made of a new snapshot before requests see it, in its thread; it breathes by its second argument."""
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,8 @@ class LiveCatalog:
         """Waits for the next price that begins later."""
         self._in_use: Mapping[PriceKey, Price] = {}
         """What offers cost now by lists that are believed."""
+        self._read: _Read | None = None
+        """What the current snapshot was made of."""
         self._building = asyncio.Lock()
         self._wanted = self._built = 0
 
@@ -242,7 +245,7 @@ class LiveCatalog:
             await self._entries.replace(slug, models, self._clock.now())
         else:
             log.warning("the list of %s cannot be refreshed, its last one stays: %s", slug, failure)
-        await self._entries.asked(slug, self._clock.now(), failure)
+            await self._entries.asked(slug, self._clock.now(), failure)
         return Refreshed(vendor=slug, models=len(models), failure=failure)
 
     async def _answered(self, slug: VendorSlug) -> tuple[Sequence[ListedModel], str | None]:
@@ -275,6 +278,11 @@ class LiveCatalog:
             if not self._built and self._versions is not None:
                 before = await self._versions.latest_recorded()
                 self._in_use = {(price.vendor, price.model): price for price in before}
+            read = _Read(said, listed, prices, markups, self._sources.library)
+            if self._read is not None and read.is_like(self._read):
+                # As after most refreshes: a vendor's list seldom changes.
+                self._built = newest
+                return
             # Not before: the library's prices may arrive while storage is read.
             self._sources = replace(
                 self._overridden(said), listed=listed, prices=prices, markups=markups, last_good=self._in_use
@@ -289,6 +297,7 @@ class LiveCatalog:
             self._in_use = built.in_use
             await self._record(built.automatic)
             self._await_change(await self._prices.next_change(now))
+            self._read = read
 
     def _await_change(self, at: datetime | None) -> None:
         """A price that begins later takes effect by itself, in every process."""
@@ -396,6 +405,25 @@ class LiveCatalog:
             known = {pair: quote for pair, quote in self._sources.library.items() if pair not in pairs}
             self._sources = replace(self._sources, library={**known, **quotes})
             await self._rebuild()
+
+
+class _Read(Struct, frozen=True):
+    """What a snapshot is made of."""
+
+    said: Sequence[Override]
+    listed: Mapping[VendorSlug, Sequence[ListedModel]]
+    prices: Sequence[Price]
+    markups: Sequence[Markup]
+    library: Mapping[Pair, Quote]
+
+    def is_like(self, other: _Read) -> bool:
+        """Lists are compared by identity, because comparing all their rows takes as long as building."""
+        return (
+            self.library is other.library
+            and self.listed.keys() == other.listed.keys()
+            and all(rows is other.listed[vendor] for vendor, rows in self.listed.items())
+            and (self.said, self.prices, self.markups) == (other.said, other.prices, other.markups)
+        )
 
 
 class _Assembled(Struct, frozen=True):

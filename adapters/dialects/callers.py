@@ -7,6 +7,7 @@ from typing import Final
 
 from adapters.dialects.anthropic.codec import AnthropicCaller
 from adapters.dialects.openai_chat.codec import OpenAIChatCaller
+from adapters.dialects.openai_completions.codec import CompletionsCaller
 from adapters.dialects.openai_responses.codec import ResponsesCaller
 from adapters.dialects.translation import CallerCodec
 from domain.catalog import Dialect
@@ -15,4 +16,5 @@ CALLERS: Final[Mapping[Dialect, CallerCodec]] = {
     Dialect.OPENAI_CHAT: OpenAIChatCaller(),
     Dialect.OPENAI_RESPONSES: ResponsesCaller(),
     Dialect.ANTHROPIC: AnthropicCaller(),
+    Dialect.OPENAI_COMPLETIONS: CompletionsCaller(),
 }

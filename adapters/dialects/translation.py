@@ -28,6 +28,9 @@ from domain.ports.vendors import ChatAnswer, ChatStream, ChatVendor
 from domain.usage import Usage
 
 DROPPED_HEADER = "x-gatewayz-dropped-params"
+DROPPED_LENGTH_MAX = 2_000
+"""Clients refuse answers with long headers."""
+DROPPED_NAME_MAX = 100
 
 
 class ReplyReader(Protocol):
@@ -192,4 +195,13 @@ def _with_dropped(headers: Mapping[str, str], dropped: Sequence[str]) -> Mapping
     if not dropped:
         return headers
     named = [name for name in headers.get(DROPPED_HEADER, "").split(", ") if name]
-    return {**headers, DROPPED_HEADER: ", ".join(dict.fromkeys((*named, *dropped)))}
+    told = ", ".join(dict.fromkeys((*named, *map(_in_a_header, dropped))))
+    if len(told) > DROPPED_LENGTH_MAX:
+        told = f"{told[:DROPPED_LENGTH_MAX].rpartition(', ')[0]}, ..."
+    return {**headers, DROPPED_HEADER: told}
+
+
+def _in_a_header(name: str) -> str:
+    """A member's name, which callers choose, as one word of a list that cannot leave its line."""
+    plain = (c if c.isascii() and c.isprintable() and c != "," else "?" for c in name[:DROPPED_NAME_MAX])
+    return "".join(plain)

@@ -211,6 +211,7 @@ class MemoryCatalogEntries:
 
     async def replace(self, vendor: VendorSlug, models: Sequence[ListedModel], at: datetime) -> None:
         self._listed_at[vendor] = at
+        self._asked[vendor] = (at, None)
         if self._by_vendor.get(vendor) != tuple(models):
             self._by_vendor[vendor] = tuple(models)
             self._revisions.bump("catalog")
@@ -218,7 +219,7 @@ class MemoryCatalogEntries:
     async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]:
         return dict(self._by_vendor)
 
-    async def asked(self, vendor: VendorSlug, at: datetime, failure: str | None) -> None:
+    async def asked(self, vendor: VendorSlug, at: datetime, failure: str) -> None:
         self._asked[vendor] = (at, failure)
 
     async def last_asked(self) -> Mapping[VendorSlug, Asked]:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Column, Table, Text, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql.database import Database
 from adapters.sql.revisions import bump
@@ -62,6 +63,7 @@ class SqlCatalogEntries:
         entry = catalog_entries.c
         written = await asyncio.to_thread(_written, models, Pace())
         async with self._database.transaction() as connection:
+            await _note_asked(connection, vendor, at, None)
             insert = insert_into(connection, catalog_entries)
             insert = insert.values(vendor=vendor, models=written, listed_at=at)
             new = {"models": insert.excluded.models, "listed_at": insert.excluded.listed_at}
@@ -86,11 +88,9 @@ class SqlCatalogEntries:
             await self._take_up(row.vendor, row.models, row.listed_at)
         return {VendorSlug(vendor): self._known[vendor].models for vendor in times if vendor in self._known}
 
-    async def asked(self, vendor: VendorSlug, at: datetime, failure: str | None) -> None:
+    async def asked(self, vendor: VendorSlug, at: datetime, failure: str) -> None:
         async with self._database.transaction() as connection:
-            insert = insert_into(connection, catalog_asks).values(vendor=vendor, asked_at=at, failure=failure)
-            new = {"asked_at": insert.excluded.asked_at, "failure": insert.excluded.failure}
-            await connection.execute(insert.on_conflict_do_update(index_elements=[catalog_asks.c.vendor], set_=new))
+            await _note_asked(connection, vendor, at, failure)
 
     async def last_asked(self) -> Mapping[VendorSlug, Asked]:
         asks, entry = catalog_asks.c, catalog_entries.c
@@ -113,6 +113,12 @@ class SqlCatalogEntries:
         else:
             models = await asyncio.to_thread(_read, text, Pace())
         self._known[vendor] = _Known(at, text_hash, models)
+
+
+async def _note_asked(connection: AsyncConnection, vendor: VendorSlug, at: datetime, failure: str | None) -> None:
+    insert = insert_into(connection, catalog_asks).values(vendor=vendor, asked_at=at, failure=failure)
+    new = {"asked_at": insert.excluded.asked_at, "failure": insert.excluded.failure}
+    await connection.execute(insert.on_conflict_do_update(index_elements=[catalog_asks.c.vendor], set_=new))
 
 
 def _written(models: Sequence[ListedModel], breathe: Callable[[], None]) -> str:

@@ -27,7 +27,7 @@ from domain.inference.faults import FaultKind, VendorFault
 from domain.ports.clock import Clock
 
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
-TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+TOKEN_URI: Final = "https://oauth2.googleapis.com/token"
 IAM_URI: Final = "https://iamcredentials.googleapis.com"
 METADATA_HOST: Final = "metadata.google.internal"
 LIFETIME_S: Final = 3_600
@@ -65,7 +65,7 @@ class ApiKey:
     async def headers(self) -> Mapping[str, str]:
         return self._headers
 
-    async def renewed(self, refused: Mapping[str, str]) -> Mapping[str, str] | None:  # noqa: ARG002 - the port's
+    async def renewed(self, refused: Mapping[str, str]) -> Mapping[str, str] | None:
         return None
 
 
@@ -132,7 +132,7 @@ class AuthorizedUser:
         }
         self._token_uri = token_uri
 
-    async def fetch(self, http: VendorHttp, clock: Clock) -> Token:  # noqa: ARG002 - the port's
+    async def fetch(self, http: VendorHttp, clock: Clock) -> Token:
         return await _token(http, self._token_uri, self._form)
 
 
@@ -142,7 +142,7 @@ class MetadataServer:
     def __init__(self, host: str = METADATA_HOST) -> None:
         self._url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
 
-    async def fetch(self, http: VendorHttp, clock: Clock) -> Token:  # noqa: ARG002 - the port's
+    async def fetch(self, http: VendorHttp, clock: Clock) -> Token:
         answer = await http.get(self._url, {"Metadata-Flavor": "Google"}, TIMEOUT_S)
         try:
             return _read_token(answer.status, await answer.read(ERROR_BYTES_MAX))
@@ -254,6 +254,8 @@ class GoogleCredential(Struct, frozen=True):
 
     source: TokenSource
     project: str = ""
+    bills_elsewhere: bool = False
+    """A person has no project: the one that pays is named with every request."""
     secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -275,12 +277,13 @@ def _credential(known: _Known) -> GoogleCredential:
             if not known.client_email or not known.private_key:
                 raise CredentialsUnreadable("it has no client_email or no private_key")
             account = ServiceAccount(known.client_email, known.private_key_id, known.private_key, known.token_uri)
-            return GoogleCredential(account, known.project_id, (known.private_key,))
+            return GoogleCredential(account, known.project_id, secrets=(known.private_key,))
         case "authorized_user":
             if not known.refresh_token:
                 raise CredentialsUnreadable("it has no refresh_token")
             user = AuthorizedUser(known.client_id, known.client_secret, known.refresh_token, known.token_uri)
-            return GoogleCredential(user, known.quota_project_id, (known.refresh_token, known.client_secret))
+            secrets = (known.refresh_token, known.client_secret)
+            return GoogleCredential(user, known.quota_project_id, bills_elsewhere=True, secrets=secrets)
         case "impersonated_service_account":
             if not known.service_account_impersonation_url:
                 raise CredentialsUnreadable("it has no service_account_impersonation_url")
@@ -289,7 +292,8 @@ def _credential(known: _Known) -> GoogleCredential:
             except msgspec.ValidationError:
                 raise CredentialsUnreadable("its source_credentials cannot be read") from None
             acting = Impersonated(inner.source, known.service_account_impersonation_url, known.delegates)
-            return GoogleCredential(acting, known.quota_project_id or inner.project, inner.secrets)
+            project = known.quota_project_id or inner.project
+            return GoogleCredential(acting, project, secrets=inner.secrets)
         case _:
             raise CredentialsUnreadable(
                 "its type is none of service_account, authorized_user, impersonated_service_account"

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from domain.inference.faults import FaultKind, VendorFault
 
@@ -42,10 +43,11 @@ class VendorHttp:
         self._in_flight = 0
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, first_byte_s: float) -> Answer:
+    async def post(self, url: str | URL, headers: Mapping[str, str], body: bytes, first_byte_s: float) -> Answer:
+        """A `URL` is sent as it is encoded, for vendors that compare it with a signature."""
         return await self._request("POST", url, headers, body, first_byte_s)
 
-    async def get(self, url: str, headers: Mapping[str, str], first_byte_s: float) -> Answer:
+    async def get(self, url: str | URL, headers: Mapping[str, str], first_byte_s: float) -> Answer:
         return await self._request("GET", url, headers, None, first_byte_s)
 
     def redacted(self, text: str) -> str:
@@ -60,7 +62,7 @@ class VendorHttp:
             self._session = None
 
     async def _request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, first_byte_s: float
+        self, method: str, url: str | URL, headers: Mapping[str, str], body: bytes | None, first_byte_s: float
     ) -> Answer:
         """The answer's head, whatever its status.  Raises VendorFault where there is none."""
         if self._in_flight >= self._in_flight_max:

@@ -5,6 +5,7 @@ from typing import Any
 from adapters.catalog.price_units import NO_PRICE, ListedPrice, Unit, read_price
 from adapters.dialects.openai_chat.errors import FaultWords
 from adapters.dialects.openai_chat.quirks import Quirks, ReasoningBack
+from adapters.vendors.fireworks_images import FireworksImages
 from adapters.vendors.listings import ModelsList, Paging
 from adapters.vendors.openai_compatible import OpenAICompatible
 from domain.catalog import Dialect
@@ -29,10 +30,12 @@ def _by_sku(row: dict[str, Any]) -> ListedPrice:
 FIREWORKS = OpenAICompatible(
     slug="fireworks",
     base_url="https://api.fireworks.ai/inference/v1",
+    images=FireworksImages,
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,
             Dialect.OPENAI_EMBEDDINGS,
+            Dialect.OPENAI_IMAGES,
             Dialect.RERANK,
         }
     ),

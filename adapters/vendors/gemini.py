@@ -191,7 +191,7 @@ class GeminiPictures:
             headers={DROPPED_HEADER: ", ".join(written.dropped)} if written.dropped else {},
         )
 
-    async def stream(self, call: ChatCall) -> ChatStream:  # noqa: ARG002 - the port's
+    async def stream(self, call: ChatCall) -> ChatStream:
         raise UnsupportedParameter("This model sends a picture whole; leave 'stream' out.", param="stream")
 
 

@@ -1,12 +1,15 @@
 """OpenAI."""
 
 from adapters.dialects.openai_chat.quirks import Quirks, ToolChoices
+from adapters.dialects.openai_tasks.image_words import ImageWords
 from adapters.vendors.openai_compatible import OpenAICompatible
 from domain.catalog import Dialect
 
 OPENAI = OpenAICompatible(
     slug="openai",
     base_url="https://api.openai.com/v1",
+    # Its models always answer with bytes, and refuse to be told so.
+    image_words=ImageWords(base64=None),
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,

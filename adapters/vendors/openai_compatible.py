@@ -14,8 +14,10 @@ from adapters.dialects.openai_chat.client import OpenAIChatStream, dropped_membe
 from adapters.dialects.openai_chat.codec import OpenAIChatCodec
 from adapters.dialects.openai_chat.errors import read_fault
 from adapters.dialects.openai_chat.quirks import STANDARD, Quirks
+from adapters.dialects.openai_completions.endpoint import CompletionsEndpoint
 from adapters.dialects.openai_responses.endpoint import ResponsesEndpoint
-from adapters.dialects.openai_tasks.endpoint import TaskEndpoint
+from adapters.dialects.openai_tasks.endpoint import Credentials, TaskEndpoint
+from adapters.dialects.openai_tasks.image_words import ImageWords
 from adapters.dialects.openai_tasks.register import TASKS
 from adapters.dialects.translation import Wire
 from adapters.system.pace import Pace
@@ -83,6 +85,10 @@ class OpenAICompatible(Struct, frozen=True, kw_only=True):
     """What it serves beside chat, each at its usual path under the base URL."""
     paths: Mapping[Dialect, str] = {}
     """Where one of them is at another path."""
+    images: Callable[[VendorSlug, str, Credentials, VendorHttp], ChatVendor] | None = None
+    """What draws instead, where its images are an API of their own."""
+    image_words: ImageWords | None = None
+    """How it wants to be asked for images, where that is not as OpenAI's documentation says."""
     trains_on_data: bool | None = None
     """Whether it may keep what it is sent for training; None where its terms were not looked up."""
     listing: Listing = LISTED
@@ -130,7 +136,21 @@ class OpenAICompatibleVendor:
         if dialect is Dialect.OPENAI_RESPONSES:
             return ResponsesEndpoint(self.slug, self._base, lambda: self._headers, self._http)
         path = vendor.paths.get(dialect)
-        return TaskEndpoint(self.slug, TASKS[dialect], self._base, lambda: self._headers, self._http, path=path)
+        if dialect is Dialect.OPENAI_COMPLETIONS:
+            return CompletionsEndpoint(
+                self.slug,
+                self._base,
+                lambda: self._headers,
+                self._http,
+                path=path,
+                asks_for_usage=vendor.asks_for_usage,
+                quirks=vendor.quirks,
+            )
+        if dialect is Dialect.OPENAI_IMAGES and vendor.images is not None:
+            return vendor.images(self.slug, self._base, lambda: self._headers, self._http)
+        words = vendor.image_words if dialect is Dialect.OPENAI_IMAGES else None
+        task = TASKS[dialect]
+        return TaskEndpoint(self.slug, task, self._base, lambda: self._headers, self._http, path=path, words=words)
 
     async def complete(self, call: ChatCall) -> ChatAnswer:
         answer = await self._posted(call)
@@ -151,6 +171,7 @@ class OpenAICompatibleVendor:
             self._shown(answer, call),
             shows_usage=call.request.wants_usage,
             quirks=self._vendor.quirks,
+            redacted=self._http.redacted,
         )
 
     async def list_models(self) -> list[ListedModel]:

@@ -1,6 +1,7 @@
 """OpenRouter: many vendors behind one key."""
 
 from adapters.dialects.openai_chat.quirks import Quirks, ReasoningBack, ReasoningWish
+from adapters.dialects.openai_tasks.image_words import ImageWords
 from adapters.vendors.listings import ModelsList, Paging, per_unit
 from adapters.vendors.openai_compatible import OpenAICompatible
 from domain.catalog import Dialect
@@ -8,6 +9,8 @@ from domain.catalog import Dialect
 OPENROUTER = OpenAICompatible(
     slug="openrouter",
     base_url="https://openrouter.ai/api/v1",
+    paths={Dialect.OPENAI_IMAGES: "/images"},
+    image_words=ImageWords(base64=None),
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,

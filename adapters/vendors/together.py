@@ -1,6 +1,7 @@
 """Together."""
 
 from adapters.dialects.openai_chat.quirks import Quirks
+from adapters.dialects.openai_tasks.image_words import ImageWords
 from adapters.vendors.listings import ModelsList, per_million
 from adapters.vendors.openai_compatible import OLDER_LIMIT, OpenAICompatible, as_list
 from domain.catalog import Dialect
@@ -8,6 +9,7 @@ from domain.catalog import Dialect
 TOGETHER = OpenAICompatible(
     slug="together",
     base_url="https://api.together.ai/v1",
+    image_words=ImageWords(sides=True, base64="base64"),
     endpoints=frozenset(
         {
             Dialect.OPENAI_EMBEDDINGS,

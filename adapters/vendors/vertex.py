@@ -298,7 +298,7 @@ class DeployedPictures:
             finish_reason="stop",
         )
 
-    async def stream(self, call: ChatCall) -> ChatStream:  # noqa: ARG002 - the port's
+    async def stream(self, call: ChatCall) -> ChatStream:
         raise UnsupportedParameter("This model sends a picture whole; leave 'stream' out.", param="stream")
 
 

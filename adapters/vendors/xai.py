@@ -2,6 +2,7 @@
 
 from adapters.dialects.openai_chat.errors import FaultWords
 from adapters.dialects.openai_chat.quirks import Quirks
+from adapters.dialects.openai_tasks.image_words import ImageWords
 from adapters.vendors.listings import ModelsList, per_million_e4
 from adapters.vendors.openai_compatible import OpenAICompatible
 from domain.catalog import Dialect
@@ -10,6 +11,7 @@ from domain.inference.faults import FaultKind
 XAI = OpenAICompatible(
     slug="xai",
     base_url="https://api.x.ai/v1",
+    image_words=ImageWords(ratio=True),
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,

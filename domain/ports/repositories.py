@@ -142,15 +142,15 @@ class CatalogEntries(Protocol):
     """The last good models list of every vendor, so that a restart does not begin empty."""
 
     async def replace(self, vendor: VendorSlug, models: Sequence[ListedModel], at: datetime) -> None:
-        """Bumps the topic "catalog" if anything changed."""
+        """The vendor has sent this list.  Bumps the topic "catalog" if anything changed."""
         ...
 
     async def all(self) -> Mapping[VendorSlug, Sequence[ListedModel]]:
-        """What has not changed since the last call may be the same objects."""
+        """A list that has not changed since the last call is the same object."""
         ...
 
-    async def asked(self, vendor: VendorSlug, at: datetime, failure: str | None) -> None:
-        """The vendor was asked for its list; `failure` says why none came."""
+    async def asked(self, vendor: VendorSlug, at: datetime, failure: str) -> None:
+        """The vendor was asked for its list in vain; `failure` says why none came."""
         ...
 
     async def last_asked(self) -> Mapping[VendorSlug, Asked]: ...

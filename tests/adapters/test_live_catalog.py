@@ -387,11 +387,14 @@ async def test_rebuilding_a_large_catalogue_does_not_hold_up_the_loop(world):
     start = time.perf_counter()
     build_catalog(sources, world.clock.now())
     whole_s = time.perf_counter() - start
+    await world.set_price(names[7], ALPHA)
+    before_reload = catalog.current()
     longest_s, rebuild = 0.0, asyncio.create_task(catalog.reload())
     while not rebuild.done():
         before = time.perf_counter()
         await asyncio.sleep(0.001)
         longest_s = max(longest_s, time.perf_counter() - before)
+    assert catalog.current() is not before_reload
     assert len(catalog.current().models) == 10_000
     assert longest_s < max(0.25, whole_s / 2)
 
@@ -424,6 +427,7 @@ async def test_a_switch_does_not_wait_for_a_catalogue_that_is_being_built(world)
         go_on.wait(10)
 
     catalog.prepare = slow
+    await world.set_price("alpha/a1", ALPHA)
     rebuild = asyncio.create_task(catalog.reload())
     await asyncio.to_thread(building.wait, 10)
     await world.overrides.put(Switch(ALPHA, on=False), world.clock.now(), "ann")
@@ -514,6 +518,17 @@ async def test_what_is_made_of_a_snapshot_is_ready_before_requests_see_it(world)
     catalog.prepare = prepare
     await catalog.refresh()
     assert seen[-1] == (catalog.current(), False)
+
+
+async def test_a_refresh_that_changes_nothing_leaves_the_snapshot_as_it_is(world):
+    catalog = world.catalog()
+    await catalog.refresh()
+    before = catalog.current()
+    await catalog.refresh()
+    assert catalog.current() is before
+    world.alpha.names = ("a1",)
+    await catalog.refresh()
+    assert catalog.current() is not before
 
 
 async def test_what_has_not_changed_is_not_made_anew(world):

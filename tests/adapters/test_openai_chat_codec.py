@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from adapters.dialects.openai_chat.codec import OpenAIChatCaller, OpenAIChatCodec
-from adapters.dialects.openai_chat.conversation_writer import LOSSES
 from adapters.dialects.openai_chat.quirks import STANDARD, Quirks, ReasoningBack, ReasoningWish, ToolChoices
 from adapters.dialects.openai_chat.server import read_request
+from adapters.dialects.openai_chat.target import LOSSES
 from domain.catalog import Dialect
 from domain.errors import InvalidRequest, UnsupportedParameter
 from domain.inference.chat import ChatCall

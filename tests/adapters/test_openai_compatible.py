@@ -98,3 +98,18 @@ async def test_one_list_has_each_model_once_and_the_row_with_a_price() -> None:
 
         assert [(model.vendor_model, model.rates is not None) for model in models] == [("m", True), ("n", False)]
         await vendor.aclose()
+
+
+async def test_our_key_is_taken_out_of_an_error_in_a_stream() -> None:
+    async with Upstream() as upstream:
+        value = OpenAICompatible(slug="acme", base_url=upstream.base_url)
+        vendor = OpenAICompatibleVendor(value, upstream.base_url, KEY, VendorHttp("acme", secrets=(KEY,)))
+        upstream.script(Script(frames=[{"error": {"message": f"Bad key {KEY}"}}]))
+
+        stream = await vendor.stream(call(stream=True))
+        with pytest.raises(VendorFault) as raised:
+            [piece async for piece in stream]
+        stream.close()
+
+        assert raised.value.message == "Bad key ***"
+        await vendor.aclose()

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.dialects.openai_tasks.durations import SECONDS_MAX, seconds
+from adapters.dialects.openai_tasks.image_words import ImageWords
 from adapters.dialects.openai_tasks.register import TASKS
 from adapters.dialects.openai_tasks.task import Task, dropped_fields, write_body
 from domain.catalog import Capability, Dialect
@@ -260,3 +261,32 @@ def test_a_recordings_length(recording: bytes, long: int) -> None:
 @given(st.sampled_from([b"", b"RIFF....WAVEfmt ", b"fLaC", b"....ftypmvhd", b"OggS", b"ID3", b"\xff\xfb"]), st.binary())
 def test_no_bytes_break_the_reading_of_a_length(start: bytes, rest: bytes) -> None:
     assert 1 <= seconds(start + rest) <= SECONDS_MAX
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "told", "dropped"),
+    [
+        (ImageWords(sides=True, base64="base64"), {"size": "1536x1024"}, {"width": 1536, "height": 1024}, []),
+        (ImageWords(sides=True), {"size": "auto"}, {}, []),
+        (ImageWords(sides=True), {"size": "large"}, {}, ["size"]),
+        (ImageWords(sides=True), {"size": "64x64", "width": 32}, {"width": 32, "height": 64}, []),
+        (ImageWords(ratio=True), {"size": "1536x1024"}, {"aspect_ratio": "3:2"}, []),
+        (ImageWords(ratio=True), {"size": "1792x1024"}, {"aspect_ratio": "16:9"}, []),
+        (
+            ImageWords(sides=True, base64="base64"),
+            {"response_format": "b64_json"},
+            {"response_format": "base64"},
+            [],
+        ),
+        (ImageWords(base64=None), {"response_format": "b64_json"}, {}, []),
+        (ImageWords(base64=None), {"response_format": "url"}, {}, ["response_format"]),
+        (ImageWords(), {"size": "1x1", "response_format": "url"}, {"size": "1x1", "response_format": "url"}, []),
+    ],
+)
+def test_vendors_are_asked_for_images_in_their_words(
+    words: ImageWords, asked: dict[str, Any], told: dict[str, Any], dropped: list[str]
+) -> None:
+    body, named = words.written(encode(model="m", prompt="A fox", **asked))
+
+    assert json.loads(body) == {"model": "m", "prompt": "A fox", **told}
+    assert named == dropped

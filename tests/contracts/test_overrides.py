@@ -78,7 +78,6 @@ async def test_when_a_vendor_was_asked_is_kept_with_what_came_of_it(stored) -> N
     assert await entries.last_asked() == {}
     await entries.asked(OTHER, NOON, "it is ill")
     await entries.replace(ACME, [ListedModel(vendor_model="one")], NOON)
-    await entries.asked(ACME, NOON, None)
     revisions = await stored.revisions.read()
     await entries.asked(ACME, NOON + SECOND, "gone")
     assert await entries.last_asked() == {
@@ -86,6 +85,12 @@ async def test_when_a_vendor_was_asked_is_kept_with_what_came_of_it(stored) -> N
         ACME: Asked(at=NOON + SECOND, listed_at=NOON, failure="gone"),
     }
     assert await stored.revisions.read() == revisions
+    await entries.replace(ACME, [ListedModel(vendor_model="one")], NOON + 2 * SECOND)
+    assert (await entries.last_asked())[ACME] == Asked(at=NOON + 2 * SECOND, listed_at=NOON + 2 * SECOND, failure=None)
+    assert await stored.revisions.read() == revisions
+    before = await entries.all()
+    await entries.replace(ACME, [ListedModel(vendor_model="one")], NOON + 3 * SECOND)
+    assert (await entries.all())[ACME] is before[ACME]
 
 
 async def test_a_list_is_read_again_as_it_was_whatever_its_texts_hold(stored) -> None:

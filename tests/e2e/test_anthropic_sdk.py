@@ -38,6 +38,7 @@ from tests.fakes.upstream import (
     ToolCall,
     UsageAt,
     bad_request,
+    chunks,
     error_in_stream,
     stalls,
 )
@@ -461,6 +462,18 @@ class TestOpenAIsVendor:
         await place.alpha.wait_closed(0)
         await place.verify()
 
+    async def test_credit_that_ends_closes_the_open_block(self, place: ClaudePlace) -> None:
+        place.alpha.by_model[OPENAI] = Script(frames=chunks(["word " * 20] * 3_000))
+        key = await place.customer("0.002")
+
+        async with place.anthropic(api_key=key) as client, client.messages.stream(model=OPENAI, **ASKED) as opened:
+            answer = await opened.get_final_message()
+
+        assert answer.stop_reason == "max_tokens"
+        assert answer.content[0].type == "text"
+        assert answer.usage.output_tokens > 0
+        assert nanos((await place.balance(key))["spendable_usd"]) >= 0
+
     async def test_tokens_are_estimated(self, place: ClaudePlace) -> None:
         async with place.anthropic() as client:
             counted = await client.messages.count_tokens(model=OPENAI, messages=HELLO)
@@ -525,6 +538,17 @@ class TestOpenAIsClient:
         assert "temperature" not in told
         assert told["max_tokens"] > 0
         await place.verify()
+
+    async def test_names_of_dropped_members_stay_in_their_header(self, place: ClaudePlace) -> None:
+        odd = {f"evil\r\nx-{number}: 1, é": 1 for number in range(200)} | {"x" * 100_000: 1}
+
+        answer = await place.chat(CLAUDE, seed=7, **odd)
+
+        assert answer.status == 200
+        named = answer.headers["x-gatewayz-dropped-params"]
+        assert len(named) < 3_000
+        assert "seed" in named.split(", ") or named.endswith(", ...")
+        assert not any(name.startswith("x-0") for name in answer.headers)
 
     async def test_parallel_tools_and_their_results(self, place: ClaudePlace) -> None:
         place.claude.by_model[CLAUDE] = says(tool_use(), tool_use("toolu_02", city="Bern"))

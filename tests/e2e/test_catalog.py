@@ -1,4 +1,4 @@
-"""Two gateway processes on one PostgreSQL, without Redis: one catalogue, asked for once, switched within two seconds."""
+"""Two gateway processes on one PostgreSQL, without Redis: one catalogue, asked for once, switched in two seconds."""
 
 from __future__ import annotations
 

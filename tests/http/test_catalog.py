@@ -26,6 +26,7 @@ def ids(answer) -> list[str]:
 @pytest.fixture
 def varied(served) -> None:
     """A model that sees, one that is free, one that draws, and one that ends."""
+
     def changed(name: str, **others) -> Model:
         made = model(name, offer(ACME, ONE, 1))
         return replace(made, offers=tuple(replace(each, model=made.id, **others) for each in made.offers))

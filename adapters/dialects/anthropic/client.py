@@ -45,9 +45,13 @@ LINGER_S: Final = 0.2
 """How long to wait for the vendor's end of a body after `message_stop`, so that its connection can be used again."""
 BYTES_PER_TOKEN_LEAST: Final = 2
 UNCOUNTED_MAX: Final = 256 * 1024
+PACKED: Final = b"gwz1."
+"""How the seals of other families begin, as `Opaque.packed` writes them."""
 
 _BLOCK = re.compile(rb".+?(?:\r\n\r\n|\n\n|\r\r|\Z)", re.DOTALL)
-_FOREIGN = re.compile(rb'gwz1\.|"(?:signature|encrypted_index)"\s*:\s*""')
+# One search each, because only a pattern that begins with a fixed text is searched for at memory speed.
+_EMPTY_SIGNATURE = re.compile(rb'"signature"\s*:\s*""')
+_EMPTY_INDEX = re.compile(rb'"encrypted_index"\s*:\s*""')
 
 
 def write_request(call: ChatCall) -> bytes:
@@ -64,7 +68,7 @@ def write_request(call: ChatCall) -> bytes:
         (replaced if "max_tokens" in parts.values else add)["max_tokens"] = limit
         if (thinking := _lowered_thinking(parts, call.output_limit)) is not None:
             replaced["thinking"] = thinking
-    if _FOREIGN.search(body) is not None:
+    if _may_be_foreign(body):
         replaced["messages"] = _without_foreign_seals(parts)
     return edit(body, parts, replace=replaced, remove=remove, add=add)
 
@@ -74,7 +78,7 @@ def write_count_request(call: ChatCall) -> bytes:
     parts = call.request.parsed if isinstance(call.request.parsed, Members) else members(call.request.body)
     remove = {name for name in GATEWAY_FIELDS if name in parts.values}
     replaced = {"model": msgspec.json.encode(call.vendor_model)}
-    if _FOREIGN.search(call.request.body) is not None:
+    if _may_be_foreign(call.request.body):
         replaced["messages"] = _without_foreign_seals(parts)
     return edit(call.request.body, parts, replace=replaced, remove=remove)
 
@@ -104,6 +108,15 @@ class _RawTurn(Struct):
     content: Raw = Raw()
 
 
+def _may_be_foreign(raw: bytes) -> bool:
+    """Whether a seal of another family, or an empty one, may be in it."""
+    return (
+        PACKED in raw
+        or (b'"signature"' in raw and _EMPTY_SIGNATURE.search(raw) is not None)
+        or (b'"encrypted_index"' in raw and _EMPTY_INDEX.search(raw) is not None)
+    )
+
+
 def _without_foreign_seals(parts: Members) -> bytes:
     """The turns less the thoughts whose signature is another family's, or none: the vendor refuses both.
 
@@ -119,7 +132,7 @@ def _without_foreign_seals(parts: Members) -> bytes:
 
 
 def _turn_without_foreign_seals(turn: bytes) -> bytes:
-    if _FOREIGN.search(turn) is None:
+    if not _may_be_foreign(turn):
         return turn
     outer = members(turn)
     content = bytes(outer.values.get("content", Raw(b"null")))
@@ -137,16 +150,16 @@ class _Sealed(Struct):
 
 
 def _block_without_foreign_seals(block: bytes) -> bytes:
-    if _FOREIGN.search(block) is None:
+    if not _may_be_foreign(block):
         return block
     sealed = msgspec.json.decode(block, type=_Sealed)
-    if sealed.type == "thinking" and (not sealed.signature or "gwz1." in sealed.signature):
+    if sealed.type == "thinking" and (not sealed.signature or PACKED.decode() in sealed.signature):
         return b""
-    if sealed.type == "redacted_thinking" and (not sealed.data or "gwz1." in sealed.data):
+    if sealed.type == "redacted_thinking" and (not sealed.data or PACKED.decode() in sealed.data):
         return b""
     if sealed.type == "text":
         parts = members(block)
-        if _FOREIGN.search(bytes(parts.values.get("citations", Raw()))) is not None:
+        if _may_be_foreign(bytes(parts.values.get("citations", Raw()))):
             return edit(block, parts, remove={"citations"})
     return block
 

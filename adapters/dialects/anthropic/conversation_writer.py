@@ -13,43 +13,36 @@ import msgspec
 from msgspec import Raw
 
 from adapters.dialects.anthropic.conversation_reader import WHOLE
-from adapters.dialects.anthropic.models import BUDGETS, EFFORTS, ModelRules, ThinkingStyle, effort_for, rules_of
+from adapters.dialects.anthropic.dropping import CacheMarks, Dropped
+from adapters.dialects.anthropic.models import ModelRules, rules_of
+from adapters.dialects.anthropic.reasoning_writer import ReasoningWriter
 from adapters.dialects.anthropic.seals import FAMILY, signature_of
-from adapters.dialects.custom_tools import arguments_of, as_function
+from adapters.dialects.anthropic.tools_writer import ToolsWriter
+from adapters.dialects.custom_tools import arguments_of
 from domain.catalog import Dialect
 from domain.errors import UnsupportedParameter
 from domain.inference.chat import ChatCall
 from domain.inference.conversation import (
     Audio,
     Block,
-    CacheMark,
     Citation,
     Conversation,
-    CustomTool,
     Document,
-    Effort,
-    Extras,
     Foreign,
-    FunctionTool,
     Image,
     Inline,
     JsonObject,
     JsonSchema,
     Link,
-    Reasoning,
     Refusal,
     Role,
-    ServerTool,
     Source,
     StoredFile,
     Text,
     Thinking,
     ToolCall,
-    ToolChoice,
-    ToolMode,
     ToolResult,
     Turn,
-    WebSearch,
     Written,
     placeholder,
 )
@@ -90,8 +83,6 @@ LOSSES: Final[Mapping[str, str]] = {
 
 OUTPUT_MAX_UNKNOWN: Final = 8_192
 """The limit of an answer where neither the caller nor the catalogue names one; the dialect demands one."""
-CACHE_MARKS_MAX: Final = 4
-BUDGET_LEAST: Final = 1_024
 ASK_FOR_JSON: Final = "Answer with one JSON object and nothing else."
 OPENING: Final = "."
 """Stands for the missing message of a conversation that the assistant begins."""
@@ -99,9 +90,7 @@ ID_LENGTH_MAX: Final = 64
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOT_ID = re.compile(r"[^A-Za-z0-9_-]")
-_HOUR: Final = frozenset({"1h", "12h", "24h"})
 _TEXT_DOCUMENTS: Final = ("text/", "application/json", "application/xml")
-_ANY_OBJECT: Final[Json] = {"type": "object", "properties": {}}
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -123,16 +112,16 @@ class _Writer:
         self._said = conversation
         self._call = call
         self._rules: ModelRules = rules_of(call.vendor_model)
-        self._dropped: dict[str, None] = {}
-        self._marked: list[Json] = []
-        """Everything with a cache mark, in the order in which the vendor reads it."""
+        self._dropped = Dropped()
+        self._marks = CacheMarks(self._dropped)
 
     def written(self) -> Written:
         said, call = self._said, self._call
         self._refuse_what_changes_the_answer()
         request: Json = {"model": call.vendor_model, "max_tokens": self._output_max()}
-        tools = self._tools()
-        choice = self._tool_choice(tools)
+        writer = ToolsWriter(said, self._rules, self._dropped, self._marks)
+        tools = writer.tools()
+        choice = writer.choice(tools)
         system, messages = self._turns()
         if tools:
             request["tools"] = tools
@@ -141,12 +130,11 @@ class _Writer:
         if system:
             request["system"] = system
         request["messages"] = messages
-        thinks = self._thinking(request, choice, messages)
-        self._sampling(request, thinks=thinks)
+        ReasoningWriter(said, call.request.dialect, self._rules, self._dropped).write(request)
         if said.stop:
             request["stop_sequences"] = [stop for stop in said.stop if stop.strip()]
             if len(request["stop_sequences"]) < len(said.stop):
-                self._drop("stop")
+                self._dropped.add("stop")
         if said.user is not None:
             request["metadata"] = {"user_id": said.user}
         if said.service_tier in ("auto", "standard_only"):
@@ -157,23 +145,10 @@ class _Writer:
         self._name_what_is_lost()
         if call.request.streamed:
             request["stream"] = True
-        for name, value in self._own(said.extras).items():
+        for name, value in self._dropped.own(said.extras).items():
             request.setdefault(name, value)
-        self._limit_cache_marks()
-        return Written(msgspec.json.encode(request), tuple(self._dropped))
-
-    def _drop(self, name: str) -> None:
-        self._dropped[name] = None
-
-    def _own(self, extras: Extras | None) -> Mapping[str, Any]:
-        """Members that only this dialect knows; those of others are named, not sent."""
-        if extras is None:
-            return {}
-        if extras.dialect is Dialect.ANTHROPIC:
-            return extras.members
-        for name in extras.members:
-            self._drop(name)
-        return {}
+        self._marks.limit()
+        return Written(msgspec.json.encode(request), self._dropped.names)
 
     def _refuse_what_changes_the_answer(self) -> None:
         said = self._said
@@ -206,11 +181,9 @@ class _Writer:
         }
         for name, value in lost.items():
             if value:
-                self._drop(name)
+                self._dropped.add(name)
         if said.service_tier not in (None, "auto", "standard_only"):
-            self._drop("service_tier")
-
-    # What may be said.
+            self._dropped.add("service_tier")
 
     def _turns(self) -> tuple[str | list[Json], list[Json]]:
         """The system prompt, and turns of user and assistant by turns."""
@@ -221,9 +194,9 @@ class _Writer:
             if turn.role in (Role.SYSTEM, Role.DEVELOPER):
                 system += self._blocks(turn, where)
                 continue
-            self._own(turn.extras)
+            self._dropped.own(turn.extras)
             if turn.name is not None:
-                self._drop("messages.name")
+                self._dropped.add("messages.name")
             role = "assistant" if turn.role is Role.ASSISTANT else "user"
             blocks = self._blocks(turn, where)
             if merged and merged[-1][0] == role:
@@ -232,7 +205,7 @@ class _Writer:
                 merged.append((role, blocks))
         if isinstance(self._said.output_format, JsonObject):
             system.append({"type": "text", "text": ASK_FOR_JSON})
-            self._drop("response_format")
+            self._dropped.add("response_format")
         if not merged:
             # A system prompt alone is a question to other models.
             return "", [{"role": "user", "content": system or [{"type": "text", "text": OPENING}]}]
@@ -258,13 +231,13 @@ class _Writer:
             case Text():
                 return self._text(block)
             case ToolCall():
-                return self._marked_with(block.cache, self._tool_use(block))
+                return self._marks.put(block.cache, self._tool_use(block))
             case ToolResult():
-                return self._marked_with(block.cache, self._tool_result(block, where))
+                return self._marks.put(block.cache, self._tool_result(block, where))
             case Thinking():
                 return self._thought(block)
             case Image() if role is Role.ASSISTANT:
-                self._drop("images")
+                self._dropped.add("images")
                 return None
             case Image() | Document():
                 return self._media(block, where)
@@ -278,20 +251,20 @@ class _Writer:
             case Foreign():
                 if block.dialect is Dialect.ANTHROPIC:
                     return dict(block.raw)
-                self._drop(placeholder(block))
+                self._dropped.add(placeholder(block))
                 return None
 
     def _text(self, block: Text) -> Json | None:
-        extras = self._own(block.extras)
+        extras = self._dropped.own(block.extras)
         if WHOLE in extras:
             raw = {name: value for name, value in extras[WHOLE].items() if name != "cache_control"}
-            return self._marked_with(block.cache, raw)
+            return self._marks.put(block.cache, raw)
         if not block.text.strip():
             return None
         written: Json = {"type": "text", "text": block.text, **extras}
         if block.citations and (own := self._citations(block.citations)):
             written["citations"] = own
-        return self._marked_with(block.cache, written)
+        return self._marks.put(block.cache, written)
 
     def _citations(self, citations: Iterable[Citation]) -> list[Mapping[str, Any]]:
         own = []
@@ -299,7 +272,7 @@ class _Writer:
             if citation.extras is not None and citation.extras.dialect is Dialect.ANTHROPIC:
                 own.append(citation.extras.members)
             else:
-                self._drop("citations")
+                self._dropped.add("citations")
         return own
 
     def _tool_use(self, call: ToolCall) -> Json:
@@ -309,7 +282,7 @@ class _Writer:
             "id": valid_id(call.id),
             "name": call.name,
             "input": _object_of(text),
-            **self._own(call.extras),
+            **self._dropped.own(call.extras),
         }
 
     def _tool_result(self, result: ToolResult, where: str) -> Json:
@@ -323,23 +296,23 @@ class _Writer:
             written["content"] = _as_short(blocks)
         if result.failed:
             written["is_error"] = True
-        return written | dict(self._own(result.extras))
+        return written | dict(self._dropped.own(result.extras))
 
     def _thought(self, thinking: Thinking) -> Json | None:
         sealed = thinking.sealed
         if sealed is None or sealed.origin != FAMILY:
             return None
-        extras = self._own(thinking.extras)
+        extras = self._dropped.own(thinking.extras)
         if thinking.redacted:
             return {"type": "redacted_thinking", "data": sealed.value, **extras}
         return {"type": "thinking", "thinking": thinking.text, "signature": signature_of(sealed), **extras}
 
     def _media(self, block: Image | Document, where: str) -> Json:
-        extras = dict(self._own(block.extras))
+        extras = dict(self._dropped.own(block.extras))
         written: Json
         if isinstance(block, Image):
             if block.detail is not None and block.detail != "auto":
-                self._drop("detail")
+                self._dropped.add("detail")
             written = {"type": "image", "source": self._source(block.source, where)}
         else:
             source = extras.pop("source", None) or self._document_source(block.source, where)
@@ -348,7 +321,7 @@ class _Writer:
                 written["title"] = block.name
             if block.context is not None:
                 written["context"] = block.context
-        return self._marked_with(block.cache, written | extras)
+        return self._marks.put(block.cache, written | extras)
 
     def _source(self, source: Source, where: str) -> Json:
         match source:
@@ -383,165 +356,6 @@ class _Writer:
             param=where,
         )
 
-    # Tools.
-
-    def _tools(self) -> list[Json]:
-        allowed = self._said.tool_choice.allowed if self._said.tool_choice is not None else ()
-        found: list[Json] = []
-        for number, tool in enumerate(self._said.tools):
-            match tool:
-                case FunctionTool():
-                    if not allowed or tool.name in allowed:
-                        found.append(self._function(tool))
-                case CustomTool():
-                    if tool.format and tool.format.get("type") not in (None, "text"):
-                        self._drop(f"tools[{number}].format")
-                    if not allowed or tool.name in allowed:
-                        found.append(self._function(as_function(tool)))
-                case WebSearch():
-                    found.append(self._web_search(tool))
-                case ServerTool():
-                    if tool.dialect is Dialect.ANTHROPIC:
-                        found.append(dict(tool.raw))
-                    else:
-                        self._drop(placeholder(tool))
-        return found
-
-    def _function(self, tool: FunctionTool) -> Json:
-        schema = tool.parameters or _ANY_OBJECT
-        written: Json = {
-            "name": tool.name,
-            "input_schema": schema if schema.get("type") == "object" else {**schema, "type": "object"},
-            **self._own(tool.extras),
-        }
-        if tool.description:
-            written["description"] = tool.description
-        if tool.strict is not None:
-            if self._rules.strict_tools:
-                written["strict"] = tool.strict
-            elif tool.strict:
-                self._drop("strict")
-        return self._marked_with(tool.cache, written)
-
-    def _web_search(self, tool: WebSearch) -> Json:
-        written: Json = {"type": "web_search_20250305", "name": "web_search", **self._own(tool.extras)}
-        if tool.uses_max is not None:
-            written["max_uses"] = tool.uses_max
-        # The vendor takes one of the two lists; what is allowed says more than what is not.
-        if tool.allowed_domains:
-            written["allowed_domains"] = tool.allowed_domains
-        elif tool.blocked_domains:
-            written["blocked_domains"] = tool.blocked_domains
-        if tool.context_size is not None:
-            self._drop("web_search.context_size")
-        return written
-
-    def _tool_choice(self, tools: list[Json]) -> Json | None:
-        choice, alone = self._said.tool_choice, self._said.parallel_tools
-        if not tools or (choice is None and alone is None):
-            return None
-        choice = choice or ToolChoice()
-        written: Json
-        if choice.named is not None:
-            written = {"type": "tool", "name": choice.named}
-        else:
-            written = {"type": {ToolMode.AUTO: "auto", ToolMode.NONE: "none", ToolMode.REQUIRED: "any"}[choice.mode]}
-        if alone is not None and written["type"] != "none":
-            written["disable_parallel_tool_use"] = not alone
-        return written
-
-    # How to think and to sample.
-
-    def _thinking(self, request: Json, choice: Json | None, messages: list[Json]) -> bool:
-        """Whether the model is to think."""
-        reasoning, style = self._said.reasoning, self._rules.thinking
-        if reasoning is None:
-            return False
-        own = self._own(reasoning.extras)
-        if "type" in own:
-            request["thinking"] = dict(own)
-            if reasoning.effort is not None:
-                request["output_config"] = {"effort": EFFORTS.get(reasoning.effort, "low")}
-            return True
-        if reasoning.effort is Effort.NONE:
-            if style is not ThinkingStyle.NONE:
-                request["thinking"] = {"type": "disabled"}
-            return False
-        forced = choice is not None and choice["type"] in ("any", "tool")
-        if style is ThinkingStyle.ADAPTIVE:
-            return self._adaptive(request, reasoning, own, forced=forced)
-        budget = self._budget(reasoning, request["max_tokens"])
-        if forced or style is ThinkingStyle.NONE or budget is None or _lacks_thought(messages):
-            self._drop("reasoning_effort")
-            return False
-        request["thinking"] = _shown_as({"type": "enabled", "budget_tokens": budget, **own}, reasoning)
-        return True
-
-    def _adaptive(self, request: Json, reasoning: Reasoning, own: Mapping[str, Any], *, forced: bool) -> bool:
-        effort = None if reasoning.effort is None else EFFORTS[reasoning.effort]
-        if effort is None and reasoning.budget_tokens is not None:
-            effort = effort_for(reasoning.budget_tokens)
-        if effort is not None:
-            request["output_config"] = {"effort": effort}
-        if forced:
-            self._drop("reasoning_effort")
-            return False
-        # In this dialect an effort alone asks for no thinking; in all others it does.
-        if self._call.request.dialect is Dialect.ANTHROPIC and not reasoning.adaptive and not reasoning.budget_tokens:
-            return False
-        request["thinking"] = _shown_as({"type": "adaptive", **own}, reasoning)
-        return True
-
-    def _budget(self, reasoning: Reasoning, output_max: int) -> int | None:
-        """Tokens below the answer's limit; None where too few are left."""
-        if reasoning.budget_tokens is not None:
-            budget = min(max(reasoning.budget_tokens, BUDGET_LEAST), output_max - 1)
-        else:
-            # A quarter of the limit is left for what is not thought.
-            budget = min(BUDGETS[reasoning.effort or Effort.MEDIUM], output_max * 3 // 4)
-        return budget if budget >= BUDGET_LEAST else None
-
-    def _sampling(self, request: Json, *, thinks: bool) -> None:
-        said, rules = self._said, self._rules
-        wanted = {"temperature": said.temperature, "top_p": said.top_p, "top_k": said.top_k}
-        for name, value in wanted.items():
-            if value is None:
-                continue
-            if not rules.samples or thinks or (name == "top_p" and "temperature" in request and not rules.samples_both):
-                self._drop(name)
-            elif name == "temperature" and value > 1:
-                request[name] = 1
-                self._drop(name)
-            else:
-                request[name] = value
-
-    # Cache marks.
-
-    def _marked_with(self, mark: CacheMark | None, written: Json) -> Json:
-        if mark is not None:
-            control = {"type": "ephemeral"}
-            if mark.ttl is not None:
-                if mark.ttl not in ("5m", "1h"):
-                    self._drop("cache_control")
-                control["ttl"] = "1h" if mark.ttl in _HOUR else "5m"
-            written["cache_control"] = control
-            self._marked.append(written)
-        return written
-
-    def _limit_cache_marks(self) -> None:
-        """Four at most, and no longer time to live behind a shorter one: the vendor refuses both."""
-        for written in self._marked[:-CACHE_MARKS_MAX]:
-            del written["cache_control"]
-            self._drop("cache_control")
-        short = False
-        for written in self._marked[-CACHE_MARKS_MAX:]:
-            control = written["cache_control"]
-            if control.get("ttl") != "1h":
-                short = True
-            elif short:
-                control["ttl"] = "5m"
-                self._drop("cache_control")
-
 
 def _as_short(blocks: list[Json]) -> str | list[Json]:
     """A single plain text as a string, as people write it."""
@@ -574,25 +388,3 @@ def _object_of(arguments: str) -> Any:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return {"_raw": encoded.decode("utf-8", "replace")}
     return Raw(encoded)
-
-
-def _lacks_thought(messages: list[Json]) -> bool:
-    """Whether the turn that goes on with tool results began without a thought, which such models refuse to think in."""
-    for message in reversed(messages):
-        content = message["content"]
-        if not isinstance(content, list):
-            return False
-        kinds = [block["type"] for block in content]
-        if message["role"] == "assistant":
-            return "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking")
-        if "tool_result" not in kinds:
-            return False
-    return False
-
-
-def _shown_as(thinking: Json, reasoning: Reasoning) -> Json:
-    if reasoning.hidden:
-        thinking["display"] = "omitted"
-    elif reasoning.summary is not None:
-        thinking["display"] = "summarized"
-    return thinking

@@ -93,7 +93,7 @@ def _nothing(answer: Answer) -> VendorFault:
     candidate = answer.first
     reason = answer.block_reason if candidate is None else candidate.finish_reason
     said = " ".join(part.text for part in candidate.parts if part.text) if candidate is not None else ""
-    if candidate is None and reason or FINISHES.get(reason or "") is Finish.FILTER:
+    if (candidate is None and reason) or FINISHES.get(reason or "") is Finish.FILTER:
         return VendorFault(FaultKind.CONTENT_POLICY, f"The model drew nothing ({reason}). {said}".strip()[:1_000])
     return VendorFault(FaultKind.MALFORMED, f"it drew nothing ({reason or 'no reason given'})")
 

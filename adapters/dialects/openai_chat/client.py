@@ -197,6 +197,7 @@ class OpenAIChatStream:
         *,
         shows_usage: bool,
         quirks: Quirks = STANDARD,
+        redacted: Callable[[str], str] = str,
     ) -> None:
         self.started = False
         self.usage: Usage | None = None
@@ -207,6 +208,8 @@ class OpenAIChatStream:
         self._hang_up = hang_up
         self._shows_usage = shows_usage
         self._quirks = quirks
+        self._redacted = redacted
+        """Takes our secrets out of the vendor's words."""
         self._done = False
         self._fault: VendorFault | None = None
         """Raised once the events before it have been yielded."""
@@ -322,7 +325,9 @@ class OpenAIChatStream:
             if self._quirks.extension:
                 self._note_extension(body, event.data)
             if body.error:
-                raise read_fault(None, {}, event.data, self._quirks.fault_words, self._quirks.extension)
+                fault = read_fault(None, {}, event.data, self._quirks.fault_words, self._quirks.extension)
+                fault.message = self._redacted(fault.message)
+                raise fault
             self._note(body)
             hidden = not self._shows_usage and not body.choices and body.has_usage and self.usage is not None
             passed = b"" if hidden else block

@@ -41,6 +41,15 @@ FINISHES: Final[Mapping[Finish, str]] = {
     Finish.FILTER: "content_filter",
     Finish.PAUSE: "stop",
 }
+LOSSES: Final[Mapping[str, str]] = {
+    "stop_sequence": "This dialect does not say which of the stop sequences ended an answer.",
+    "context": "A full context window ends an answer like the output limit.",
+    "pause": "An answer that waits for the vendor's own tools looks finished.",
+    "server tools": "Calls and results of tools that another dialect's server runs have no place in an answer.",
+    "order": "In a whole answer the text stands in one piece, before the calls and behind the reasoning.",
+}
+"""What an answer of another dialect cannot say in this one, and why."""
+
 BETWEEN_THOUGHTS: Final = "\n\n"
 
 _encode = msgspec.json.encode

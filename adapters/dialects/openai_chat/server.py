@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -28,7 +29,7 @@ DONE = b"data: [DONE]\n\n"
 with_cost = costs.with_cost
 
 
-class _StreamOptions(Struct):
+class StreamOptions(Struct):
     include_usage: bool | None = None
 
 
@@ -47,7 +48,7 @@ def read_request(body: bytes) -> ChatRequest:
         raise InvalidRequest("'messages' must be an array with at least one message.", param="messages")
     streamed = member(parts, "stream", bool) or False
     gateway = read_gateway_fields(parts)
-    options = member(parts, "stream_options", _StreamOptions)
+    options = member(parts, "stream_options", StreamOptions)
     return ChatRequest(
         dialect=Dialect.OPENAI_CHAT,
         body=body,
@@ -93,9 +94,13 @@ class OpenAIChatTelling:
     """What the gateway itself writes into one stream; this dialect's events neither count nor nest."""
 
     __slots__ = ("_created_s", "_id", "_model")
+    ID_PREFIX: ClassVar = "chatcmpl"
+    OBJECT: ClassVar = "chat.completion.chunk"
+    NOTHING: ClassVar[Mapping[str, Any]] = {"delta": {}}
+    """What a choice holds that says nothing."""
 
     def __init__(self, request: ChatRequest, request_id: str, created_s: int) -> None:
-        self._id = f"chatcmpl-{request_id}"
+        self._id = f"{self.ID_PREFIX}-{request_id}"
         self._model = request.model
         self._created_s = created_s
 
@@ -130,12 +135,12 @@ class OpenAIChatTelling:
 
     def length_stop(self, _usage: Usage) -> bytes:
         """The end of a stream that the caller's credit could not carry further."""
-        return self._chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "length"}]) + DONE
+        return self._chunk(choices=[{"index": 0, **self.NOTHING, "finish_reason": "length"}]) + DONE
 
     def _chunk(self, **members_: Any) -> bytes:
         chunk = {
             "id": self._id,
-            "object": "chat.completion.chunk",
+            "object": self.OBJECT,
             "created": self._created_s,
             "model": self._model,
             **members_,

@@ -63,6 +63,12 @@ class Choice(Struct, gc=False):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
+    text: str | None = None
+    """Of the older Completions, which have nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.text is not None and self.delta is None and self.message is None:
+            self.delta = Delta(content=self.text)
 
 
 class Body(Struct, gc=False):

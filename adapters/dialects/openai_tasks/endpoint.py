@@ -12,6 +12,7 @@ from typing import Protocol
 from msgspec.structs import asdict, replace
 
 from adapters.dialects.openai_chat.errors import read_fault
+from adapters.dialects.openai_tasks.image_words import ImageWords
 from adapters.dialects.openai_tasks.task import Task, decoded, dropped_fields, write_body
 from adapters.dialects.translation import DROPPED_HEADER
 from adapters.transport.http import ERROR_BYTES_MAX, Answer, VendorHttp
@@ -45,6 +46,7 @@ class TaskEndpoint:
         *,
         path: str | None = None,
         dropped: frozenset[str] = frozenset(),
+        words: ImageWords | None = None,
     ) -> None:
         self.slug = slug
         self._task = task
@@ -52,9 +54,10 @@ class TaskEndpoint:
         self._credentials = credentials
         self._http = http
         self._dropped = dropped
+        self._words = words
 
     async def complete(self, call: ChatCall) -> ChatAnswer:
-        answer = await self._posted(call)
+        answer, shown = await self._posted(call)
         try:
             body = await answer.read()
         except VendorFault as fault:
@@ -76,12 +79,12 @@ class TaskEndpoint:
             # Where nothing tells what was used, the most that it could use is charged: 1 stands for "something".
             produced_tokens=1,
             finish_reason="stop",
-            headers=self._shown(call),
+            headers=shown,
             content_type=kind,
         )
 
     async def stream(self, call: ChatCall) -> ChatStream:
-        answer = await self._posted(call)
+        answer, shown = await self._posted(call)
         if not answer.headers.get("Content-Type", "").startswith(_EVENTS):
             try:
                 body = await answer.read(ERROR_BYTES_MAX)
@@ -89,14 +92,20 @@ class TaskEndpoint:
                 answer.close()
             self._refuse_errors(body)
             raise VendorFault(FaultKind.MALFORMED, "it did not answer with a stream")
-        return TaskStream(answer, self._task, call.request, self._shown(call))
+        return TaskStream(answer, self._task, call.request, shown)
 
-    async def _posted(self, call: ChatCall) -> Answer:
+    async def _posted(self, call: ChatCall) -> tuple[Answer, Mapping[str, str]]:
+        """The answer, and what its caller is told of what the vendor was not."""
         body, content_type = write_body(call.request, call.vendor_model, self._dropped)
+        dropped = dropped_fields(call.request, self._dropped)
+        if self._words is not None and content_type == _JSON:
+            body, more = self._words.written(body)
+            dropped += more
+        shown = {DROPPED_HEADER: ", ".join(dropped)} if dropped else {}
         headers = {**self._credentials(), "Content-Type": content_type}
         answer = await self._http.post(self._url, headers, body, call.first_byte_s)
         if answer.status == 200:
-            return answer
+            return answer, shown
         try:
             refusal = await answer.read(ERROR_BYTES_MAX)
         except VendorFault:
@@ -112,10 +121,6 @@ class TaskEndpoint:
             raise VendorFault(FaultKind.MALFORMED, "its answer is not JSON that can be read")
         if told.get("error"):
             raise self._redacted(read_fault(None, {}, body))
-
-    def _shown(self, call: ChatCall) -> Mapping[str, str]:
-        dropped = dropped_fields(call.request, self._dropped)
-        return {DROPPED_HEADER: ", ".join(dropped)} if dropped else {}
 
     def _redacted(self, fault: VendorFault) -> VendorFault:
         fault.message = self._http.redacted(fault.message)

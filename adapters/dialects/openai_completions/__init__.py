@@ -1,0 +1,1 @@
+"""OpenAI's older Completions: a text that the model goes on with."""
