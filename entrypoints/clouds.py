@@ -13,6 +13,25 @@ from msgspec import Struct
 from domain.keys import Secret
 from entrypoints.environment import Reader
 
+NAMES: Final = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AZURE_DEPLOYMENTS",
+        "AZURE_RESOURCE_NAME",
+        "BEDROCK_MODELS",
+        "GCE_METADATA_HOST",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_CLOUD_LOCATION",
+        "GOOGLE_CLOUD_PROJECT",
+        "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
+        "GOOGLE_VERTEX_CREDENTIALS_JSON",
+        "VERTEX_MODELS",
+    }
+)
+"""The variables beside keys and addresses."""
 CREDENTIAL_BYTES_MAX: Final = 64 * 1024
 LOCATION: Final = "global"
 """Of Google's cloud, where none is set: served wherever there is room."""

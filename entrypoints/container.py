@@ -22,6 +22,7 @@ from adapters.dialects.anthropic import server as anthropic
 from adapters.dialects.callers import CALLERS
 from adapters.dialects.openai_chat import server as openai_chat
 from adapters.dialects.openai_chat.codec import OpenAIChatCodec
+from adapters.dialects.openai_completions import server as openai_completions
 from adapters.dialects.openai_responses import server as openai_responses
 from adapters.dialects.openai_responses import stored as stored_responses
 from adapters.dialects.openai_tasks.register import TASKS
@@ -630,6 +631,7 @@ class Container(containers.DeclarativeContainer):
     adapters = providers.Container(Adapters, settings=settings)
     use_cases = providers.Container(UseCases, settings=settings, adapters=adapters)
     openai_chat = providers.Object(openai_chat)
+    openai_completions = providers.Object(openai_completions)
     openai_responses = providers.Object(openai_responses)
     stored_responses = providers.Object(stored_responses)
     tasks = providers.Object(TASKS)

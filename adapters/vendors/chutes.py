@@ -12,6 +12,7 @@ CHUTES = OpenAICompatible(
     base_url="https://llm.chutes.ai/v1",
     endpoints=frozenset(
         {
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
         }
     ),

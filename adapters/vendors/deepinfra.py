@@ -10,6 +10,7 @@ DEEPINFRA = OpenAICompatible(
     base_url="https://api.deepinfra.com/v1/openai",
     endpoints=frozenset(
         {
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.OPENAI_IMAGES,
             Dialect.OPENAI_SPEECH,

@@ -12,6 +12,7 @@ FEATHERLESS = OpenAICompatible(
     base_url="https://api.featherless.ai/v1",
     endpoints=frozenset(
         {
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
         }
     ),

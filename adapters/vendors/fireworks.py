@@ -34,6 +34,7 @@ FIREWORKS = OpenAICompatible(
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.OPENAI_IMAGES,
             Dialect.RERANK,

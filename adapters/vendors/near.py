@@ -11,6 +11,7 @@ NEAR = OpenAICompatible(
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.OPENAI_IMAGES,
             Dialect.OPENAI_IMAGE_EDITS,

@@ -9,6 +9,7 @@ NEBIUS = OpenAICompatible(
     base_url="https://api.tokenfactory.nebius.com/v1",
     endpoints=frozenset(
         {
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.OPENAI_IMAGES,
         }

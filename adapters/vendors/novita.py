@@ -10,6 +10,7 @@ NOVITA = OpenAICompatible(
     base_url="https://api.novita.ai/openai/v1",
     endpoints=frozenset(
         {
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.RERANK,
         }

@@ -14,6 +14,7 @@ OPENROUTER = OpenAICompatible(
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.OPENAI_IMAGES,
             Dialect.RERANK,

@@ -12,6 +12,7 @@ TOGETHER = OpenAICompatible(
     image_words=ImageWords(sides=True, base64="base64"),
     endpoints=frozenset(
         {
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.OPENAI_IMAGES,
             Dialect.OPENAI_SPEECH,

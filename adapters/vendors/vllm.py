@@ -10,6 +10,7 @@ VLLM = OpenAICompatible(
     endpoints=frozenset(
         {
             Dialect.OPENAI_RESPONSES,
+            Dialect.OPENAI_COMPLETIONS,
             Dialect.OPENAI_EMBEDDINGS,
             Dialect.RERANK,
         }

@@ -17,6 +17,7 @@ from msgspec import Struct
 from application.inference.caching import PromptCaches
 from application.inference.metering import Meter
 from domain.catalog import Offer
+from domain.errors import UnsupportedParameter
 from domain.ids import VendorSlug
 from domain.inference.chat import ChatCall
 from domain.inference.faults import OPERATORS_OWN, FaultKind, VendorFault, told
@@ -105,6 +106,12 @@ class Failover:
             share_s = (deadline - started) / (1 + len(waiting))
             try:
                 begun = await attempt(self.vendors[offer.vendor], self._call(meter, offer, share_s))
+            except UnsupportedParameter:
+                # It was not even asked; another vendor may be able to do it.
+                meter.offer = None
+                if not waiting:
+                    raise
+                continue
             except VendorFault as raised:
                 fault = raised
             else:

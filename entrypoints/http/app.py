@@ -36,7 +36,7 @@ from entrypoints.http.exchange import Exchange
 from entrypoints.http.explain import ExplainRoute
 from entrypoints.http.guards import Entrance
 from entrypoints.http.health import Readiness
-from entrypoints.http.inference_docs import CHAT_COMPLETIONS, COUNT_TOKENS, EXPLAIN, MESSAGES, RESPONSES
+from entrypoints.http.inference_docs import CHAT_COMPLETIONS, COMPLETIONS, COUNT_TOKENS, EXPLAIN, MESSAGES, RESPONSES
 from entrypoints.http.messages import PATH as COUNT_PATH
 from entrypoints.http.messages import CountRoute
 from entrypoints.http.metrics import Metrics
@@ -135,6 +135,7 @@ def _inference_routes(container: Container, streams: OpenStreams, metrics: Metri
     top_up_url = settings.top_up_url
     spoken = (
         Spoken("/v1/chat/completions", container.openai_chat(), CHAT_COMPLETIONS),
+        Spoken("/v1/completions", container.openai_completions(), COMPLETIONS),
         Spoken("/v1/messages", container.anthropic(), MESSAGES, anthropic_error, anthropic_status, ANTHROPIC_IDS),
         Spoken(
             "/v1/responses",

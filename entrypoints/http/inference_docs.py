@@ -268,6 +268,50 @@ RESPONSES: Final[dict[str, Any]] = {
 }
 
 
+COMPLETIONS: Final[dict[str, Any]] = {
+    "post": {
+        "tags": ["Inference"],
+        "operationId": "Completions",
+        "summary": "Go on with a text, whole or as a stream",
+        "description": (
+            "OpenAI's older Completions. A vendor that serves them gets the request as it is. For others a single "
+            "text becomes the user's message of a chat: lists of prompts, tokens, `suffix`, `echo` and `best_of` are "
+            "refused there, and without `max_tokens` 16 tokens are written. New programs use /v1/chat/completions."
+        ),
+        "parameters": [_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["model", "prompt"],
+                        "properties": {
+                            "model": {"type": "string", "description": "See GET /v1/models."},
+                            "prompt": {"type": ["string", "array"]},
+                            "stream": {"type": "boolean"},
+                            "max_tokens": {"type": "integer", "minimum": 0, "default": 16},
+                            **_GATEWAY_FIELDS,
+                        },
+                        "additionalProperties": True,
+                    }
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "A text_completion, or a stream of such objects ending in [DONE].",
+                "content": {
+                    "application/json": {"schema": {"type": "object"}},
+                    "text/event-stream": {"schema": {"type": "string"}},
+                },
+            },
+            **{status: {"description": description} for status, description in _ERRORS.items()},
+        },
+    }
+}
+
+
 def task_docs(
     operation: str, summary: str, required: tuple[str, ...], properties: dict[str, Any], *, form: bool = False
 ) -> dict[str, Any]:

@@ -39,7 +39,11 @@ class Drawer:
 async def drawer() -> AsyncIterator[Drawer]:
     served: list[Drawer] = []
     app = web.Application()
-    app.router.add_post("/{path:.*}", lambda request: served[0].serve(request))
+
+    async def serve(request: web.Request) -> web.Response:
+        return await served[0].serve(request)
+
+    app.router.add_post("/{path:.*}", serve)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -12,7 +12,15 @@ from adapters.memory.health import MemoryHealthBoard
 from adapters.system.clock import SystemClock
 from application.inference.failover import RETRIES_LEAST, TRIES_MAX, RetryBudget
 from domain.credits import Kind
-from domain.errors import DomainError, InvalidRequest, TimedOut, TooLarge, Unavailable, VendorFailed
+from domain.errors import (
+    DomainError,
+    InvalidRequest,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    UnsupportedParameter,
+    VendorFailed,
+)
 from domain.ids import VendorSlug
 from domain.inference.chat import ChatCall
 from domain.inference.faults import (
@@ -90,6 +98,29 @@ async def test_a_request_that_is_itself_wrong_is_tried_once(kind: FaultKind) -> 
     assert (len(first.calls), len(second.calls)) == (1, 0)
     assert stage.board.failures == []
     assert await stage.charged() == ZERO
+
+
+async def test_what_one_vendor_cannot_be_told_another_may_do() -> None:
+    first, second = ActingVendor("alpha", UnsupportedParameter("no 'n' here", param="n")), ActingVendor("beta", GOOD)
+    stage = Stage(first, second)
+    await stage.fund("1")
+
+    done = await stage.whole(request())
+
+    assert done.answer.body == GOOD
+    assert stage.board.failures == []
+    assert await stage.charged() == cost(10, 5)
+
+
+async def test_what_no_vendor_can_be_told_is_refused_and_free() -> None:
+    stage = Stage(ActingVendor("alpha", UnsupportedParameter("no 'n' here", param="n")))
+    await stage.fund("1")
+
+    with pytest.raises(UnsupportedParameter):
+        await stage.whole(request())
+
+    assert await stage.charged() == ZERO
+    assert (await stage.generation()).outcome is Outcome.FAILED
 
 
 async def test_after_the_first_word_nobody_else_is_tried() -> None:

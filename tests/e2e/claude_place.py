@@ -61,8 +61,8 @@ class ClaudePlace(Place):
         }
         return anthropic.AsyncAnthropic(**known | options)
 
-    async def gateway_rests(self, model: str) -> None:
-        """Take the faults back that the gateway has noted of the vendors behind `model`."""
+    def mend(self, model: str) -> None:
+        """Let the vendors behind `model` answer correctly again."""
         self.claude.by_model.pop(model, None)
         self.alpha.by_model.pop(model, None)
 

@@ -300,7 +300,7 @@ class TestFailures:
         assert (error.status_code, body["error"]["type"]) == (status, kind)
         assert error.request_id == body["request_id"]
         assert ANTHROPIC_KEY not in str(body)
-        await place.gateway_rests(OLDER)
+        place.mend(OLDER)
 
     async def test_after_the_first_byte(self, place: ClaudePlace) -> None:
         frames = stream(message())
@@ -323,7 +323,7 @@ class TestFailures:
             assert body["type"] == "error"
             assert body["error"]["type"] in ("api_error", "overloaded_error")
             assert await place.charged() == before
-            await place.gateway_rests(CLAUDE)
+            place.mend(CLAUDE)
 
     async def test_no_credit_names_the_way_to_more(self, place: ClaudePlace) -> None:
         key = await place.customer(None)
@@ -449,7 +449,7 @@ class TestOpenAIsVendor:
             with pytest.raises(anthropic.APIStatusError):
                 async for _ in opened:
                     pass
-        await place.gateway_rests(OPENAI)
+        place.mend(OPENAI)
 
     async def test_a_leaving_caller_hangs_up_on_the_vendor(self, place: ClaudePlace) -> None:
         place.alpha.by_model[OPENAI] = stalls(4)
@@ -540,7 +540,7 @@ class TestOpenAIsClient:
         await place.verify()
 
     async def test_names_of_dropped_members_stay_in_their_header(self, place: ClaudePlace) -> None:
-        odd = {f"evil\r\nx-{number}: 1, é": 1 for number in range(200)} | {"x" * 100_000: 1}
+        odd: dict[str, Any] = {f"evil\r\nx-{number}: 1, é": 1 for number in range(200)} | {"x" * 100_000: 1}
 
         answer = await place.chat(CLAUDE, seed=7, **odd)
 

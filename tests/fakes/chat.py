@@ -25,7 +25,7 @@ from domain.access import Caller, subjects
 from domain.accounts import Account
 from domain.catalog import CANCEL_AND_BILL_PRODUCED, AbortPolicy, Catalog, Model, Offer
 from domain.credits import CreditAccount, Kind, Lot, Source, Transfer
-from domain.errors import StorageUnavailable
+from domain.errors import DomainError, StorageUnavailable
 from domain.ids import AccountId, KeyId, LotId, ModelId, PriceId, RequestId, VendorSlug
 from domain.inference.chat import ChatCall, ChatRequest
 from domain.inference.faults import FaultKind, VendorFault
@@ -84,7 +84,7 @@ class Line:
                 wait.cancel()
 
 
-Act = bytes | VendorFault | Line | asyncio.Event
+Act = bytes | VendorFault | DomainError | Line | asyncio.Event
 """A whole answer, a refusal, a stream, or silence until the event."""
 
 
@@ -123,7 +123,7 @@ class ActingVendor:
                 self.cancelled += 1
                 raise
             return await self._act(call)
-        if isinstance(act, VendorFault):
+        if isinstance(act, VendorFault | DomainError):
             raise act
         return act
 

@@ -59,12 +59,14 @@ class CompletionsCaller:
             if members.taken(name, object) not in (None, False, "", 1):
                 raise UnsupportedParameter(why, param=name)
         stop = members.taken("stop", object)
-        stops = stop if isinstance(stop, list) else [] if stop is None else [stop]
+        stops: list[Any] = stop if isinstance(stop, list) else [] if stop is None else [stop]
         if not all(isinstance(each, str) for each in stops):
             raise InvalidRequest("'stop' must be a text or a list of texts.", param="stop")
         output_max = members.taken("max_tokens", int)
         if output_max == 0:
-            raise UnsupportedParameter("A chat model writes at least one token; raise 'max_tokens'.", param="max_tokens")
+            raise UnsupportedParameter(
+                "A chat model writes at least one token; raise 'max_tokens'.", param="max_tokens"
+            )
         return Conversation(
             turns=(Turn(role=Role.USER, blocks=(Text(text=prompt),)),),
             output_max=OUTPUT_MAX_UNSAID if output_max is None else output_max,
