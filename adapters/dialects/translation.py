@@ -11,12 +11,13 @@ Each dialect is a codec of two halves.  `CallerCodec` reads requests and writes 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from adapters.dialects.refusals import LearntRefusals
 from domain.catalog import Dialect
 from domain.inference.chat import ChatCall, ChatRequest
 from domain.inference.conversation import Conversation, Written
@@ -31,6 +32,9 @@ DROPPED_HEADER = "x-gatewayz-dropped-params"
 DROPPED_LENGTH_MAX = 2_000
 """Clients refuse answers with long headers."""
 DROPPED_NAME_MAX = 100
+
+
+_T = TypeVar("_T")
 
 
 class ReplyReader(Protocol):
@@ -107,13 +111,14 @@ class TranslatedVendor:
         self._natives = {**further, **{wire.dialect: wire.native for wire in wires}}
         self._first = wires[0]
         self._callers = callers
+        self._refusals = LearntRefusals()
 
     async def complete(self, call: ChatCall) -> ChatAnswer:
         native = self._natives.get(call.request.dialect)
         if native is not None:
             return await native.complete(call)
-        caller, translated, dropped = self._translated(call)
-        answer = await self._first.native.complete(translated)
+        caller, conversation = self._read(call)
+        answer, dropped = await self._asked(call, conversation, self._first.native.complete)
         usage = answer.usage or produced_usage(call.request, answer.produced_tokens)
         body = caller.write_reply(self._first.codec.read_reply(answer.body), usage, call)
         return replace(answer, dialect=call.request.dialect, body=body, headers=_with_dropped(answer.headers, dropped))
@@ -122,21 +127,38 @@ class TranslatedVendor:
         native = self._natives.get(call.request.dialect)
         if native is not None:
             return await native.stream(call)
-        caller, translated, dropped = self._translated(call)
-        stream = await self._first.native.stream(translated)
+        caller, conversation = self._read(call)
+        stream, dropped = await self._asked(call, conversation, self._first.native.stream)
         return TranslatedStream(
             stream, self._first.codec.reply_reader(), caller.reply_writer(call), call.request, dropped
         )
 
-    def _translated(self, call: ChatCall) -> tuple[CallerCodec, ChatCall, Sequence[str]]:
+    def _read(self, call: ChatCall) -> tuple[CallerCodec, Conversation]:
         request = call.request
         caller = self._callers.get(request.dialect)
         if caller is None:
             # What is no conversation (an embedding, a picture) cannot be had by translating.
             raise VendorFault(FaultKind.MODEL_MISSING, f"it has nothing that answers {request.dialect}")
-        written = self._first.codec.write_conversation(caller.read_conversation(request.body), call)
-        theirs = replace(request, dialect=self._first.dialect, body=written.body, parsed=None, wants_usage=True)
-        return caller, replace(call, request=theirs), written.dropped
+        return caller, caller.read_conversation(request.body)
+
+    async def _asked(
+        self, call: ChatCall, conversation: Conversation, ask: Callable[[ChatCall], Awaitable[_T]]
+    ) -> tuple[_T, Sequence[str]]:
+        """What the vendor says to the conversation in its words, and what these could not say.
+
+        Once for each member that it refuses to be told, the conversation is written again without it.
+        """
+        while True:
+            spared, left_out = self._refusals.spared(conversation, call.vendor_model)
+            written = self._first.codec.write_conversation(spared, call)
+            theirs = replace(
+                call.request, dialect=self._first.dialect, body=written.body, parsed=None, wants_usage=True
+            )
+            try:
+                return await ask(replace(call, request=theirs)), (*left_out, *written.dropped)
+            except VendorFault as fault:
+                if not self._refusals.learn(fault, spared, call.vendor_model):
+                    raise
 
 
 class TranslatedStream:

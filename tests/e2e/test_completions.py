@@ -53,10 +53,7 @@ class Here:
     vendor: Upstream
     own: str
     """A model whose vendor serves /completions itself."""
-
-    @property
-    def client(self) -> openai.AsyncOpenAI:
-        return self.place.client()
+    client: openai.AsyncOpenAI
 
     async def post(self, **members: Any) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -72,7 +69,7 @@ class Here:
 async def module_here(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Here]:
     directory: Path = tmp_path_factory.mktemp("gateway")
     async with Upstream() as alpha, Upstream() as beta, Upstream() as vendor:
-        base = urlsplit(SHAPE.base_url if hasattr(SHAPE, "base_url") else "https://api.deepinfra.com/v1/openai").path
+        base = "/v1/openai"
         for path, page in SHAPE.models.items():
             vendor.by_path[path] = Script(json_body=page)
         vendor.by_path[f"{base}/completions"] = text_completion
@@ -89,7 +86,8 @@ async def module_here(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
                 place = Place(gateway, alpha, beta, http)
                 await set_prices(gateway)
                 await priced(place)
-                yield Here(place, vendor, await _listed(place))
+                async with place.client() as client:
+                    yield Here(place, vendor, await _listed(place), client)
             finally:
                 await to_thread.run_sync(gateway.stop)
 
@@ -211,7 +209,7 @@ async def test_a_vendor_that_serves_completions_gets_them_as_they_are(here: Here
     assert sent.json["prompt"] == ["one", "two"]
     assert (sent.json["echo"], sent.json["suffix"], sent.json["best_of"]) == (True, "z", 2)
     record = await here.place.generation(str(answer._request_id))
-    assert (record["data"] if "data" in record else record)["usage"]["input_tokens"] == 7
+    assert (record["dialect"], record["usage"]["input"], record["usage"]["output"]) == ("openai_completions", 7, 3)
 
 
 @pytest.mark.parametrize("asks", [True, False])

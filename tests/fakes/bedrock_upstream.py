@@ -12,6 +12,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote
 
@@ -191,7 +192,7 @@ def unreadable(asked: Any) -> str:
     if strange := set(asked) - known:
         return f"unknown members {strange}"
     roles = [message["role"] for message in asked["messages"]]
-    if roles[0] != "user" or any(one == two for one, two in zip(roles, roles[1:], strict=False)):
+    if roles[0] != "user" or any(one == two for one, two in pairwise(roles)):
         return "A conversation must start with a user message and roles must alternate."
     used = any("toolUse" in block for message in asked["messages"] for block in message["content"])
     if used and "toolConfig" not in asked:

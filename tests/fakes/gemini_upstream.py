@@ -1,4 +1,4 @@
-"""A vendor that speaks Gemini's dialect over a real socket, on the server of `tests.fakes.upstream`; and Google's cloud,
+"""A vendor that speaks Gemini over a real socket, on the server of `tests.fakes.upstream`; and Google's cloud,
 which speaks it at other addresses, hands out access tokens and serves Anthropic's models too.
 
 Without a script it answers whatever it is asked correctly, whole or streamed, and lists models.
@@ -344,7 +344,7 @@ class VertexUpstream(GeminiUpstream):
         head, claims, signature = assertion.split(".")
         try:
             self._key.public_key().verify(_bytes(signature), f"{head}.{claims}".encode(), PKCS1v15(), SHA256())
-        except Exception:  # noqa: BLE001 - any doubt is a refusal
+        except Exception:
             return False
         told_ = json.loads(_bytes(claims))
         assert json.loads(_bytes(head)) == {"alg": "RS256", "typ": "JWT", "kid": "key-1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from litestar import Litestar
@@ -13,14 +13,17 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.testing import TestClient
 
+from adapters.dialects.openai_responses import stored
 from adapters.memory.health import MemoryHealthBoard
 from adapters.memory.repositories import MemoryMarkups, MemoryOverrides, MemoryPrices, MemoryRevisions
+from adapters.memory.responses import MemoryResponses
 from application.catalog import ListModels, RefreshCatalog
 from application.generations import ShowGeneration
 from application.keys import Issued
 from application.offers import ShowOffers
 from application.prices import ConfirmPrice, ListMarkups, PriceHistory, RemoveMarkup, SetMarkup, SetPrice
 from application.rankings import Rankings
+from application.responses import KeepResponses
 from application.settlements import ShowSettlements
 from application.shelf import ShowModels
 from application.vendors import OverrideCatalog, ShowVendors
@@ -36,6 +39,7 @@ from entrypoints.http.guards import Entrance, caller_of
 from entrypoints.http.health import Readiness
 from entrypoints.http.metrics import Metrics
 from entrypoints.http.request_ids import with_request_ids
+from entrypoints.http.responses import PrepareResponse
 from entrypoints.http.routes import ACCOUNT_ROUTES
 from tests.fakes.gateway import Gateway
 from tests.fakes.popularity import Counts
@@ -162,6 +166,8 @@ class Served(Gateway):
         self.override_catalog = OverrideCatalog(
             self.overrides, self.catalog, self.catalog, self.clock, lambda: self.told.append("catalog")
         )
+        self.keep_responses = KeepResponses(MemoryResponses(), self.clock, timedelta(days=30))
+        self.prepare_response = PrepareResponse(self.keep_responses, stored)
         self.app = self._assembled()
 
     def _assembled(self) -> Litestar:
@@ -171,7 +177,7 @@ class Served(Gateway):
             *("list_accounts", "find_account", "suspend_account", "restore_account", "grant_credit"),
             *("adjust_credit", "show_balance", "list_transactions", "confirm_price", "price_history"),
             *("list_markups", "set_markup", "remove_markup", "show_models", "show_offers", "show_vendors"),
-            *("rankings", "override_catalog"),
+            *("rankings", "override_catalog", "keep_responses", "prepare_response"),
         ]
         dependencies = {name: Provide(always(getattr(self, name)), sync_to_thread=False) for name in named}
         entrance = Entrance(

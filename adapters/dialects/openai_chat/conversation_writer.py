@@ -75,7 +75,7 @@ class _Writer:
                 body["service_tier"] = said.service_tier
             else:
                 self._target.drop("service_tier")
-        body |= own(said.extras)
+        body |= self._target.own_members(said.extras)
         if said.metadata is not None:
             if body.get("store") is True:
                 body["metadata"] = dict(said.metadata)

@@ -66,6 +66,12 @@ class Target:
         """Name what is left out, as its caller knows it."""
         self.dropped[_NAMES.get((name, self.dialect), name)] = None
 
+    def own_members(self, extras: Extras | None) -> Json:
+        """A request's members that this dialect alone knows; those of another are named as left out."""
+        for name in () if extras is None or extras.dialect is Dialect.OPENAI_CHAT else extras.members:
+            self.drop(name)
+        return own(extras)
+
     def mark(self, part: Json, cache: CacheMark | None) -> None:
         """The vendor's mark of a cache's end; the last ones count most, because they cover the earlier."""
         if cache is None:

@@ -56,7 +56,8 @@ class CompletionsCaller:
         members = ObjectMembers(left, "", Dialect.OPENAI_COMPLETIONS)
         prompt = _text(members.taken("prompt", object))
         for name, why in _NO_PLACE.items():
-            if members.taken(name, object) not in (None, False, "", 1):
+            value = members.taken(name, object)
+            if not (value is None or value is False or value == "" or (name == "best_of" and value == 1)):
                 raise UnsupportedParameter(why, param=name)
         stop = members.taken("stop", object)
         stops: list[Any] = stop if isinstance(stop, list) else [] if stop is None else [stop]
@@ -76,9 +77,10 @@ class CompletionsCaller:
             seed=members.taken("seed", int),
             frequency_penalty=members.number("frequency_penalty"),
             presence_penalty=members.number("presence_penalty"),
+            logit_bias=_biases(members.taken("logit_bias", dict)),
+            logprobs=members.taken("logprobs", int),
             answers=members.taken("n", int) or 1,
             user=members.taken("user", str),
-            # Among them what numbers a vendor's own tokens, which in a chat are others: logit_bias, logprobs.
             extras=members.rest(),
         )
 
@@ -148,6 +150,14 @@ def _head(id_: str, model: str, created_s: int | None, call: ChatCall) -> dict[s
         "created": created_s or call.at_s,
         "model": model or call.vendor_model,
     }
+
+
+def _biases(biases: dict[str, Any] | None) -> Mapping[str, float] | None:
+    if biases is None:
+        return None
+    if not all(isinstance(bias, int | float) and not isinstance(bias, bool) for bias in biases.values()):
+        raise InvalidRequest("'logit_bias' must be an object of numbers.", param="logit_bias")
+    return biases
 
 
 def _text(prompt: object) -> str:

@@ -88,6 +88,9 @@ def _body(conversation: Conversation, call: ChatCall, losses: _Losses) -> Json:
         body[INSTRUCTIONS] = "".join(block.text for block in turns.pop(0).blocks if isinstance(block, Text))
     body["input"] = [item for turn in turns for item in _items(turn, losses)]
     body |= _own(conversation.extras)
+    if conversation.extras is not None and conversation.extras.dialect is not OURS:
+        for name in conversation.extras.members:
+            losses.name(name)
     if call.request.streamed:
         body["stream"] = True
     if conversation.tools:
