@@ -68,6 +68,7 @@ from adapters.vendors.key_pool import pooled, pooled_endpoint, split_keys
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
 from adapters.vendors.register import ANTHROPIC_SPEAKING, OPENAI_COMPATIBLE
 from adapters.vendors.sandbox import SandboxVendor
+from adapters.vendors.sandbox_tasks import SANDBOX_TASKS, SandboxTask
 from adapters.vendors.vertex import VertexPlace, VertexVendor, host_of
 from application.accounts import CreateAccount, FindAccount, ListAccounts, RestoreAccount, SuspendAccount
 from application.bootstrap import PLAY_CREDIT, Bootstrap
@@ -136,7 +137,10 @@ class Vendors:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         sandbox = Wire(SandboxVendor(clock), Dialect.OPENAI_CHAT, OpenAIChatCodec())
-        self.chat: dict[VendorSlug, ChatVendor] = {SandboxVendor.slug: TranslatedVendor((sandbox,), CALLERS)}
+        sandbox_tasks = {dialect: SandboxTask(TASKS[dialect]) for dialect in SANDBOX_TASKS}
+        self.chat: dict[VendorSlug, ChatVendor] = {
+            SandboxVendor.slug: TranslatedVendor((sandbox,), CALLERS, sandbox_tasks)
+        }
         self.listers: list[ModelLister] = []
         self.declared: dict[VendorSlug, tuple[str, ...]] = {}
         """Models that the operator named, of vendors whose own list cannot be asked for."""

@@ -25,6 +25,7 @@ from adapters.catalog.genai import GenaiPrices, LookupFailed, Pair, Quote
 from adapters.catalog.listed_prices import PriceKey, doubted, prices_in_use
 from adapters.system.pace import Pace
 from adapters.vendors.sandbox import MODELS
+from adapters.vendors.sandbox_tasks import TASK_MODELS
 from domain.catalog import Catalog, Model, Traits, UnknownVendor
 from domain.errors import StorageUnavailable
 from domain.ids import ModelId, PriceId, VendorSlug
@@ -86,7 +87,7 @@ class LiveCatalog:
         traits: Mapping[VendorSlug, Traits] = {},
         names: Mapping[Pair, ModelId] = {},
         markup_ppm: int = MARKUP_ONE_PPM,
-        static: Sequence[Model] = MODELS,
+        static: Sequence[Model] = (*MODELS, *TASK_MODELS),
         library: PriceLibrary | None = None,
         versions: PriceVersions | None = None,
         markups: Markups | None = None,

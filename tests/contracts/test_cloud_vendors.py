@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -154,9 +155,7 @@ def _azure_says(kind: str) -> Any:
 
 
 _GEMINI_USAGE = Usage(input=362, cache_read=400, image_in=258, output=30, reasoning=50, requests=1)
-_BEDROCK_USAGE = Usage(
-    input=100, cache_read=800, cache_write_5m=200, cache_write_1h=100, output=50, requests=1
-)
+_BEDROCK_USAGE = Usage(input=100, cache_read=800, cache_write_5m=200, cache_write_1h=100, output=50, requests=1)
 _GOOGLE: dict[str, Any] = {
     "overloaded": lambda: gemini.refused(503, "UNAVAILABLE", "The model is overloaded."),
     "limited": gemini.exhausted,
@@ -430,11 +429,10 @@ async def test_disconnect(shape: Shape) -> None:
         with pytest.raises(VendorFault) as fault:
             async for _ in broken:
                 pass
+        broken.close()
         assert fault.value.kind is FaultKind.BROKEN_OFF
     passed(shape, "disconnect")
 
 
 def _changed(script: Script, **members: Any) -> Script:
-    from dataclasses import replace as changed
-
-    return changed(script, **members)
+    return dataclasses.replace(script, **members)

@@ -54,7 +54,7 @@ LOSSES: Final[Mapping[str, str]] = {
     "presence_penalty": "Responses has no penalties",
     "logit_bias": "Responses has no logit bias",
     "cache_control": "the vendor decides by itself what it caches",
-    "reasoning.max_tokens": "Responses knows levels of effort, not budgets",
+    "reasoning.max_tokens": "Responses knows levels of effort, not budgets; the nearest from above is sent",
 }
 """What this dialect cannot say, and why; what is left out is named to the caller."""
 
@@ -62,8 +62,9 @@ LOSSES: Final[Mapping[str, str]] = {
 class _Losses:
     """What is left out, named once; and whether the request was written in another dialect."""
 
-    def __init__(self, *, foreign: bool) -> None:
-        self.foreign = foreign
+    def __init__(self, caller: Dialect) -> None:
+        self.caller = caller
+        self.foreign = caller is not OURS
         self.named: dict[str, None] = {}
 
     def name(self, name: str) -> None:
@@ -76,7 +77,7 @@ def write_conversation(conversation: Conversation, call: ChatCall) -> Written:
         raise UnsupportedParameter(
             "This model answers once per request; send 'n' requests, or choose a model that takes 'n'.", param="n"
         )
-    losses = _Losses(foreign=call.request.dialect is not OURS)
+    losses = _Losses(call.request.dialect)
     body = _body(conversation, call, losses)
     return Written(msgspec.json.encode(body), tuple(losses.named))
 
@@ -115,7 +116,7 @@ def _body(conversation: Conversation, call: ChatCall, losses: _Losses) -> Json:
         body["include"] = ["reasoning.encrypted_content"]
     for name in ("stop", "seed", "top_k", "frequency_penalty", "presence_penalty", "logit_bias"):
         if getattr(conversation, name) not in (None, ()):
-            losses.name(name)
+            losses.name("stop_sequences" if name == "stop" and losses.caller is Dialect.ANTHROPIC else name)
     return body
 
 
@@ -356,7 +357,8 @@ def _reasoning(conversation: Conversation, losses: _Losses) -> Json | None:
     if effort is not None:
         told["effort"] = effort.value
     elif wanted.budget_tokens is not None:
-        losses.name("reasoning.max_tokens")
+        told["effort"] = effort_for(wanted.budget_tokens)
+        losses.name("thinking" if losses.caller is Dialect.ANTHROPIC else "reasoning.max_tokens")
     if wanted.summary is not None:
         told["summary"] = wanted.summary
     return told or None
