@@ -65,6 +65,8 @@ from adapters.vendors.azure import AZURE, AZURE_ENTRA, AzureVendor, base_url_of
 from adapters.vendors.bedrock import BearerKey, BedrockVendor, Proof, Signer, control_url, runtime_url
 from adapters.vendors.gemini import GEMINI, GeminiSpeaking, GeminiVendor
 from adapters.vendors.key_pool import pooled, pooled_endpoint, split_keys
+from adapters.vendors.modelz import SLUG as MODELZ
+from adapters.vendors.modelz import ModelzDirectory
 from adapters.vendors.openai_compatible import OpenAICompatible, OpenAICompatibleVendor
 from adapters.vendors.register import ANTHROPIC_SPEAKING, OPENAI_COMPATIBLE
 from adapters.vendors.sandbox import SandboxVendor
@@ -125,6 +127,7 @@ VENDOR_NAMES: Mapping[str, tuple[str, ...]] = {
     **{v.slug: v.key_names if v.needs_key else (*v.key_names, NO_KEY) for v in OPENAI_COMPATIBLE},
     **{vendor.slug: () for vendor in ANTHROPIC_SPEAKING},
     AZURE.slug: AZURE.key_names,
+    MODELZ: (NO_KEY,),
     GEMINI.slug: GEMINI.key_names,
     "bedrock": ("AWS_BEARER_TOKEN_BEDROCK",),
     "vertex": ("GOOGLE_VERTEX_CREDENTIALS_JSON",),
@@ -178,6 +181,12 @@ class Vendors:
             self._add(settings, vendor, further.base_url, key)
         if access := settings.vendors.get(GEMINI.slug):
             self._add_gemini(settings, GEMINI, access.base_url or GEMINI.base_url, access.api_key.text)
+        if access := settings.vendors.get(MODELZ):
+            http = VendorHttp(MODELZ, idle_s=settings.inference.idle_s)
+            directory = ModelzDirectory(access.base_url or "", http)
+            self.chat[directory.slug] = directory
+            self.listers.append(directory)
+            self._sessions.append(http)
         self._add_azure(settings)
         self._add_bedrock(settings)
         self._add_vertex(settings)

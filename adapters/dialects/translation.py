@@ -29,6 +29,8 @@ from domain.ports.vendors import ChatAnswer, ChatStream, ChatVendor
 from domain.usage import Usage
 
 DROPPED_HEADER = "x-gatewayz-dropped-params"
+GATEWAYS_OWN = frozenset({"store", "background"})
+"""Members that no other dialect has because the gateway itself does for its callers what they ask."""
 DROPPED_LENGTH_MAX = 2_000
 """Clients refuse answers with long headers."""
 DROPPED_NAME_MAX = 100
@@ -155,7 +157,8 @@ class TranslatedVendor:
                 call.request, dialect=self._first.dialect, body=written.body, parsed=None, wants_usage=True
             )
             try:
-                return await ask(replace(call, request=theirs)), (*left_out, *written.dropped)
+                dropped = [name for name in (*left_out, *written.dropped) if name not in GATEWAYS_OWN]
+                return await ask(replace(call, request=theirs)), dropped
             except VendorFault as fault:
                 if not self._refusals.learn(fault, spared, call.vendor_model):
                     raise

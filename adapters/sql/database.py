@@ -27,6 +27,8 @@ STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 2_000
 ANSWERS_WITHIN_S = 1.5
 """What a request waits for storage at most, also for one that took the connection and then says nothing."""
+DONE_WITHIN_S = 4.0
+"""The same for what manages the gateway: long enough for a page of a list on a busy server."""
 DOWN = "Storage does not answer. Nothing was charged; try again shortly."
 UNSTORABLE = (DataError, UnicodeEncodeError, OverflowError)
 SQLITE_PRAGMAS = (
@@ -55,26 +57,33 @@ class Database:
         return self.url.database or ":memory:"
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed on leaving, rolled back by an exception."""
+    async def transaction(self, within_s: float | None = DONE_WITHIN_S) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed on leaving, rolled back by an exception.
+
+        PostgreSQL has `within_s` for all of it, None for as long as it takes.  Raises StorageUnavailable after that;
+        where COMMIT had been sent by then, nobody knows whether it was done.
+        """
         with storage_errors():
-            async with self.engine.begin() as connection:
+            async with self._limit(within_s), self.engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reads alone."""
+    async def reading(self, within_s: float | None = DONE_WITHIN_S) -> AsyncIterator[AsyncConnection]:
+        """A connection for reads alone; `within_s` as for a transaction."""
         with storage_errors():
-            async with self.engine.connect() as connection:
+            async with self._limit(within_s), self.engine.connect() as connection:
                 if self.is_sqlite:
                     connection = await connection.execution_options(read_only=True)
                 yield connection
+
+    def _limit(self, within_s: float | None) -> asyncio.Timeout:
+        """SQLite has a limit of its own, for the wait for its lock."""
+        return asyncio.timeout(None if self.is_sqlite else within_s)
 
     async def promptly(self, work: Coroutine[Any, Any, _T], within_s: float = ANSWERS_WITHIN_S) -> _T:
         """What a request waits for: cut off, and StorageUnavailable, when its time is over.
 
         The work has a task of its own, because taking leave of a server that says nothing takes seconds once more.
-        SQLite has a limit of its own, for the wait for its lock.
         """
         if self.is_sqlite:
             return await work

@@ -98,7 +98,7 @@ class SqlIdempotency:
         await self._database.promptly(self._execute(forgotten))
 
     async def _execute(self, change: Update | Delete) -> None:
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(within_s=None) as connection:
             await connection.execute(change)
 
     async def forget_before(self, at: datetime, limit: int) -> int:
@@ -107,7 +107,7 @@ class SqlIdempotency:
         oldest = select(*names).where(expired).order_by(idempotency.c.expires_at).limit(limit)
         # `expired` once more, for a row that is claimed anew between being chosen and being deleted.
         forget = delete(idempotency).where(tuple_(*names).in_(oldest), expired)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(within_s=None) as connection:
             return (await connection.execute(forget)).rowcount
 
 

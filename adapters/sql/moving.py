@@ -102,12 +102,12 @@ class Move:
             for table in metadata.sorted_tables:
                 await self._copy(reading, target, table)
             counts = await _proven(reading, target)
-            async with target.transaction() as connection:
+            async with target.transaction(within_s=None) as connection:
                 await connection.run_sync(marks.drop)
             return counts
 
     async def _copy(self, reading: AsyncConnection, target: Database, table: Table) -> None:
-        async with target.reading() as connection:
+        async with target.reading(within_s=None) as connection:
             mark = (await connection.execute(select(marks).where(marks.c.name == table.name))).mappings().one()
         total = await reading.scalar(select(func.count()).select_from(table)) or 0
         last, copied, done = _read_last(table, mark["last"]), mark["copied"], mark["done"]
@@ -118,7 +118,7 @@ class Move:
             copied += len(rows)
             progress = {"last": _written(last), "copied": copied, "done": done}
             try:
-                async with target.transaction() as connection:
+                async with target.transaction(within_s=None) as connection:
                     if rows:
                         insert = insert_into(connection, table).on_conflict_do_nothing()
                         await connection.execute(insert, [dict(row) for row in rows])
@@ -166,7 +166,7 @@ async def _prepare_target(target: Database) -> None:
     await upgrade(target)
     if not isinstance(await revision_state(target), Current):
         raise MoveRefused("The PostgreSQL database has a newer release's schema. Use the newer release.")
-    async with target.transaction() as connection:
+    async with target.transaction(within_s=None) as connection:
         if await connection.run_sync(lambda given: inspect(given).has_table(marks.name)):
             return
         for table in metadata.sorted_tables:
@@ -217,7 +217,7 @@ def _plain(value: Any) -> Any:
 async def _proven(reading: AsyncConnection, target: Database) -> Mapping[str, int]:
     """The rows of each table, where both databases have the same and the ledger adds up."""
     problems, counts = [], {}
-    async with target.reading() as copy:
+    async with target.reading(within_s=None) as copy:
         for table in metadata.sorted_tables:
             (has, digest), (copied, copied_digest) = await _content(reading, table), await _content(copy, table)
             counts[table.name] = has

@@ -52,7 +52,7 @@ class MonthlyPartitions:
         for start, end in _months(first, last, MONTHS_AHEAD):
             for table in PARTITIONED:
                 await self._make(table, start, end)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(within_s=None) as connection:
             # For months that an older release made, or somebody by hand.
             await _alone(connection)
             await connection.execute(text("SELECT guard_transfers()"))
@@ -68,7 +68,7 @@ class MonthlyPartitions:
         dropped = []
         for name in await self._names("generations"):
             if re.fullmatch(r"generations_\d{4}_\d{2}", name) and name < first_kept:
-                async with self._database.transaction() as connection:
+                async with self._database.transaction(within_s=None) as connection:
                     await _alone(connection)
                     await connection.execute(text("SELECT drop_generations(:name)"), {"name": name})
                 dropped.append(name)
@@ -78,7 +78,7 @@ class MonthlyPartitions:
     async def _make(self, table: str, start: datetime, end: datetime) -> None:
         name = f"{table}_{start:%Y_%m}"
         try:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(within_s=None) as connection:
                 made = await _made(connection, table, name, start, end)
         except (IntegrityError, StorageUnavailable) as error:
             # A row of that month came meanwhile, or somebody kept the default partition for too long.

@@ -89,7 +89,7 @@ class SqlPopularity:
         written = 0
         while since <= at:
             until = min(since + STEP, _whole_hour(at) + HOUR)
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(within_s=None) as connection:
                 await connection.execute(delete(usage_hours).where(hour >= since, hour < until))
                 written += await self._count(connection, since, until)
             since = until

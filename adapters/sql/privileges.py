@@ -56,7 +56,7 @@ async def grant_to(database: Database, role: str) -> None:
     """
     if database.is_sqlite:
         raise InvalidRequest("SQLite has no roles. --app-role is for PostgreSQL: set DATABASE_URL.")
-    async with database.transaction() as connection:
+    async with database.transaction(within_s=None) as connection:
         quoted = await _checked(connection, role)
         schema = await connection.scalar(text("SELECT quote_ident(current_schema())"))
         names = "SELECT quote_ident(relname) FROM pg_class WHERE relnamespace = current_schema()::regnamespace"

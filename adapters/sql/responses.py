@@ -117,7 +117,7 @@ class SqlResponses:
         names = (responses.c.account_id, responses.c.id)
         expired = responses.c.expires_at < at
         oldest = select(*names).where(expired).order_by(responses.c.expires_at).limit(limit)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(within_s=None) as connection:
             return (await connection.execute(delete(responses).where(tuple_(*names).in_(oldest), expired))).rowcount
 
 

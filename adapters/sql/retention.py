@@ -52,7 +52,7 @@ class Retention:
         columns = (holds.c.id, holds.c.opened_at, holds.c.ended_at)
         while True:
             query = select(*columns).where(holds.c.id > last).order_by(holds.c.id).limit(self._batch)
-            async with self._database.reading() as connection:
+            async with self._database.reading(within_s=None) as connection:
                 rows = (await connection.execute(query)).all()
             if any(row.ended_at is not None and row.ended_at < before for row in rows):
                 span = and_(holds.c.id > last, holds.c.id <= rows[-1].id)
@@ -76,7 +76,7 @@ class Retention:
         after: ColumnElement[bool] = true()
         while True:
             query = select(*key).where(after).order_by(*key).limit(self._batch)
-            async with self._database.reading() as connection:
+            async with self._database.reading(within_s=None) as connection:
                 rows = (await connection.execute(query)).all()
             if any(row.started_at < before for row in rows):
                 upto = tuple_(*key) <= _place(table, rows[-1])
@@ -89,7 +89,7 @@ class Retention:
         return gone
 
     async def _delete(self, table: Table, *conditions: ColumnElement[bool]) -> int:
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(within_s=None) as connection:
             return (await connection.execute(delete(table).where(*conditions))).rowcount
 
 

@@ -18,7 +18,7 @@ from entrypoints.http.errors import MethodNotAllowed
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 BODY_SILENCE_S: Final = 30.0
 """A body that stands still for longer is given up; a front proxy does this too, and better."""
-WATCH_AFTER_S: Final = 0.02
+WATCH_AFTER_S: Final = 0.03
 """Shorter requests end before anybody could tell that their caller left, and need no watching."""
 
 Headers = list[tuple[bytes, bytes]]
@@ -190,8 +190,9 @@ class Watch:
         self._registry.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        # The watcher is not cancelled: the server tells it of the answer's end as it would of the caller's leaving, and a
+        # cancelled task keeps its traceback, which keeps us: such circles are only found by the garbage collector.
+        self._timer = self._watcher = None
 
     def end(self, reason: str) -> None:
         """Cancel the watched request for a reason of our own."""

@@ -209,7 +209,10 @@ class ReplyWriter:
             "stop_sequence": finish.stop_sequence,
             **_own(finish.extras),
         }
-        self._out.append(_event("message_delta", delta=delta, usage=written_usage(usage)))
+        counts = written_usage(usage)
+        # The type of a stream's last counts has the sum of what was cached alone.
+        counts.pop("cache_creation", None)
+        self._out.append(_event("message_delta", delta=delta, usage=counts))
         self._out.append(_event("message_stop"))
         return self._taken()
 

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
+from adapters.dialects.anthropic.models import effort_for
 from adapters.dialects.object_members import Json
 from adapters.dialects.openai_responses.conversation_reader import INSTRUCTIONS, NAMESPACE, ORIGIN, OURS
 from adapters.dialects.sources import url_of
+from domain.catalog import Dialect
 from domain.errors import UnsupportedParameter
 from domain.inference.chat import ChatCall
 from domain.inference.conversation import (
@@ -54,7 +56,6 @@ LOSSES: Final[Mapping[str, str]] = {
     "presence_penalty": "Responses has no penalties",
     "logit_bias": "Responses has no logit bias",
     "cache_control": "the vendor decides by itself what it caches",
-    "reasoning.max_tokens": "Responses knows levels of effort, not budgets; the nearest from above is sent",
 }
 """What this dialect cannot say, and why; what is left out is named to the caller."""
 
@@ -358,7 +359,6 @@ def _reasoning(conversation: Conversation, losses: _Losses) -> Json | None:
         told["effort"] = effort.value
     elif wanted.budget_tokens is not None:
         told["effort"] = effort_for(wanted.budget_tokens)
-        losses.name("thinking" if losses.caller is Dialect.ANTHROPIC else "reasoning.max_tokens")
     if wanted.summary is not None:
         told["summary"] = wanted.summary
     return told or None

@@ -57,4 +57,5 @@ EMBEDDINGS: Final = Task(
     needs=Capability.EMBEDDINGS,
     read=_asked,
     used=_used,
+    answer_members=("data", "embeddings"),
 )

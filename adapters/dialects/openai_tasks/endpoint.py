@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace
 
 from adapters.dialects.openai_chat.errors import read_fault
 from adapters.dialects.openai_tasks.image_words import ImageWords
-from adapters.dialects.openai_tasks.task import Task, decoded, dropped_fields, write_body
+from adapters.dialects.openai_tasks.task import Task, decoded, dropped_fields, holds_any, write_body
 from adapters.dialects.translation import DROPPED_HEADER
 from adapters.transport.http import ERROR_BYTES_MAX, Answer, VendorHttp
 from adapters.transport.sse import EventSplitter, EventTooLarge, events
@@ -65,13 +65,15 @@ class TaskEndpoint:
         finally:
             answer.close()
         request, kind = call.request, answer.headers.get("Content-Type", _JSON)
-        if kind.startswith(_JSON):
+        by_bytes = self._task.used_by_bytes
+        if by_bytes is None or kind.startswith(_JSON):
             self._refuse_errors(body)
+            self._refuse_nothing(body)
             usage = self._task.used(body, request)
         else:
             if kind.startswith("text/html") or not body:
                 raise VendorFault(FaultKind.MALFORMED, "its answer is a web page" if body else "its answer is empty")
-            usage = self._task.used_by_bytes(body, kind, request)
+            usage = by_bytes(body, kind, request)
         return ChatAnswer(
             dialect=self._task.dialect,
             body=body,
@@ -121,6 +123,16 @@ class TaskEndpoint:
             raise VendorFault(FaultKind.MALFORMED, "its answer is not JSON that can be read")
         if told.get("error"):
             raise self._redacted(read_fault(None, {}, body))
+
+    def _refuse_nothing(self, body: bytes) -> None:
+        """An answer without what was asked for, which nobody may be charged for."""
+        names = self._task.answer_members
+        if not names or holds_any(decoded(body), names):
+            return
+        fault = read_fault(None, {}, body)
+        raise self._redacted(
+            fault if fault.message else VendorFault(FaultKind.MALFORMED, "its answer has nothing that was asked for")
+        )
 
     def _redacted(self, fault: VendorFault) -> VendorFault:
         fault.message = self._http.redacted(fault.message)

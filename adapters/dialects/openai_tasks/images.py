@@ -92,7 +92,8 @@ def _used(answer: bytes, request: ChatRequest) -> Usage | None:
     written = count(of_output.get("text_tokens"))
     entered = count(usage.get("input_tokens")) or count(usage.get("prompt_tokens"))
     drawn = count(usage.get("output_tokens")) or count(usage.get("completion_tokens"))
-    if not usage and request.ceiling is not None:
+    if not (entered or drawn) and request.ceiling is not None:
+        # No usage, or one in words that nobody knows: no picture is without tokens.
         entered, seen = request.ceiling.input + request.ceiling.image_in, request.ceiling.image_in
         drawn = request.ceiling.image_out * images // max(request.ceiling.images, 1)
     return Usage(
@@ -114,7 +115,7 @@ def _variant(size: object, quality: object) -> str:
 
 
 def _task(dialect: Dialect, path: str, needs: Capability, read: Any) -> Task:
-    return Task(dialect=dialect, path=path, needs=needs, read=read, used=_used, frames_add_up=True)
+    return Task(dialect=dialect, path=path, needs=needs, read=read, used=_used, frames_add_up=True, answer_members=("data",))
 
 
 IMAGES: Final = _task(Dialect.OPENAI_IMAGES, "/images/generations", Capability.IMAGES_OUT, _asked)

@@ -23,8 +23,7 @@ def _asked(fields: Fields) -> Asked:
 def _used(answer: bytes, request: ChatRequest) -> Usage | None:
     body = decoded(answer)
     usage = nested(body, "usage")
-    if usage:
-        tokens = count(usage.get("total_tokens")) or count(usage.get("prompt_tokens"))
+    if tokens := count(usage.get("total_tokens")) or count(usage.get("prompt_tokens")):
         return Usage(input=tokens, requests=1)
     return request.ceiling if "results" in body else None
 
@@ -35,5 +34,6 @@ MODERATIONS: Final = Task(
     needs=Capability.MODERATION,
     read=_asked,
     used=_used,
+    answer_members=("results",),
     default_model="omni-moderation-latest",
 )

@@ -19,6 +19,7 @@ from domain.inference.tokens import estimated_tokens
 from domain.usage import Usage
 
 DOCUMENTS_PER_SEARCH: Final = 100
+TOKENS_PER_CHUNK: Final = 500
 DOCUMENTS_MAX: Final = 10_000
 _DOCUMENTS: Final = msgspec.json.Decoder(list[str | dict[str, Any]])
 
@@ -36,7 +37,14 @@ def _asked(fields: Fields) -> Asked:
         raise InvalidRequest(f"'documents' must have 1 to {DOCUMENTS_MAX} entries.", param="documents")
     # The query is read once with every document.
     tokens = estimated_tokens(raw or b"") + estimated_tokens(query.encode("utf-8", "surrogatepass")) * len(documents)
-    return Asked(ceiling=Usage(input=tokens, searches=-(-len(documents) // DOCUMENTS_PER_SEARCH), requests=1))
+    chunks = sum(_chunks(document) for document in documents)
+    return Asked(ceiling=Usage(input=tokens, searches=-(-chunks // DOCUMENTS_PER_SEARCH), requests=1))
+
+
+def _chunks(document: str | dict[str, Any]) -> int:
+    """Which a document is split into, each of which counts as one; at least 1."""
+    text = document.encode("utf-8", "surrogatepass") if isinstance(document, str) else msgspec.json.encode(document)
+    return max(1, -(-estimated_tokens(text) // TOKENS_PER_CHUNK))
 
 
 def _used(answer: bytes, request: ChatRequest) -> Usage | None:
@@ -61,4 +69,5 @@ RERANK: Final = Task(
     needs=Capability.RERANK,
     read=_asked,
     used=_used,
+    answer_members=("results", "data"),
 )

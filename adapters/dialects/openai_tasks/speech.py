@@ -39,11 +39,12 @@ def _asked(fields: Fields) -> Asked:
 
 def _used(frame: bytes, request: ChatRequest) -> Usage | None:
     usage = nested(decoded(frame), "usage")
-    if not usage or request.ceiling is None:
+    read, spoken = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    if not (read or spoken) or request.ceiling is None:
         return None
     return Usage(
-        input=count(usage.get("input_tokens")),
-        audio_out=count(usage.get("output_tokens")),
+        input=read,
+        audio_out=spoken,
         characters=request.ceiling.characters,
         requests=1,
     )

@@ -81,8 +81,10 @@ class Task(Struct, frozen=True, kw_only=True):
     read: Callable[[Fields], Asked]
     used: Callable[[bytes, ChatRequest], Usage | None]
     """What a whole JSON answer, or a stream's frame with a usage in it, says was used; None where it says nothing."""
-    used_by_bytes: Callable[[bytes, str, ChatRequest], Usage | None] = lambda _body, _content_type, _request: None
-    """The same of an answer that is not JSON, by its content type."""
+    used_by_bytes: Callable[[bytes, str, ChatRequest], Usage | None] | None = None
+    """The same of an answer that is not JSON, by its content type; None where every answer is JSON."""
+    answer_members: tuple[str, ...] = ()
+    """Where a whole JSON answer has what was asked for: one with none of them is no answer.  Empty: anywhere."""
     default_model: str | None = None
     frames_add_up: bool = False
     """Each usage of a stream is one of several that together make its usage; else the last one is all of it."""
@@ -200,6 +202,11 @@ def decoded(answer: bytes) -> Mapping[str, Any]:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def holds_any(answer: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    """Whether an answer has one of these members; a list or an object without entries is nothing, an empty text is."""
+    return any(name in answer and answer[name] not in ([], {}, None) for name in names)
 
 
 def nested(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -6,11 +6,15 @@ recording's own length is charged then.
 
 from __future__ import annotations
 
-import re
+from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
+import msgspec
+from msgspec.structs import replace
+
 from adapters.dialects.openai_tasks.durations import SECONDS_MAX, seconds
-from adapters.dialects.openai_tasks.task import Asked, Fields, Task, count, decoded, nested
+from adapters.dialects.openai_tasks.task import Asked, Fields, Task, count, nested
+from adapters.dialects.request_members import UNREADABLE
 from domain.catalog import Capability, Dialect
 from domain.errors import InvalidRequest
 from domain.inference.chat import ChatRequest
@@ -22,7 +26,11 @@ AUDIO_TOKENS_PER_S: Final = 10
 TEXT_TOKENS_PER_S: Final = 5
 """Very fast speech."""
 
-_DURATION = re.compile(rb'"duration"\s*:\s*"?(\d{1,7})(\.\d*)?')
+LEAST_BYTES_PER_S: Final = 500
+"""4 kbit/s: a vendor that heard a longer recording than this makes of its bytes is not believed."""
+
+_EXACT: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+"""Seconds are charged, so that they are read from their digits."""
 
 
 def _asked(fields: Fields) -> Asked:
@@ -47,30 +55,43 @@ def _asked(fields: Fields) -> Asked:
 
 def _used(answer: bytes, request: ChatRequest) -> Usage | None:
     """Of a whole JSON answer, or of a stream's last frame."""
-    body = decoded(answer)
+    body = _exact(answer)
     usage = nested(body, "usage")
-    long = count(usage.get("seconds")) or _duration(answer)
-    if not long and not usage:
-        return _by_text(str(body.get("text", "")), request) if "text" in body else None
-    heard = nested(usage, "input_token_details")
-    tokens = count(usage.get("input_tokens"))
-    read = min(count(heard.get("text_tokens")), tokens)
     asked = request.ceiling
+    long = _seconds(usage.get("seconds")) or _seconds(body.get("duration"))
+    if asked is not None and long > max(asked.seconds, len(request.body) // LEAST_BYTES_PER_S):
+        long = 0
+    tokens, written = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    if not (tokens or written):
+        # Whatever it is priced by, it is not free: the tokens are ours where the vendor counts seconds alone.
+        ours = _by_text(str(body.get("text", "")), request) if long or usage or "text" in body else None
+        return ours if ours is None or not long else replace(ours, audio_in=long * AUDIO_TOKENS_PER_S, seconds=long)
+    read = min(count(nested(usage, "input_token_details").get("text_tokens")), tokens)
     return Usage(
         input=read,
         audio_in=tokens - read,
-        output=count(usage.get("output_tokens")),
+        output=written,
         seconds=long or (asked.seconds if asked is not None else 0),
         requests=1,
     )
 
 
-def _duration(answer: bytes) -> int:
-    """`duration` in seconds, rounded up, from its digits; 0 where there is none."""
-    found = _DURATION.search(answer)
-    if found is None:
+def _exact(answer: bytes) -> dict[str, Any]:
+    try:
+        return _EXACT.decode(answer)
+    except UNREADABLE:
+        return {}
+
+
+def _seconds(value: object) -> int:
+    """Whole seconds, rounded up, of a number or its text; 0 where it is none that a recording can have."""
+    try:
+        told = Decimal(value) if isinstance(value, str | int | Decimal) else Decimal(0)
+    except ArithmeticError:
         return 0
-    return min(int(found[1]) + bool((found[2] or b"").strip(b".0")), SECONDS_MAX)
+    if not told.is_finite() or not 0 < told <= SECONDS_MAX:
+        return 0
+    return int(told.to_integral_value(ROUND_CEILING))
 
 
 def _used_by_bytes(text: bytes, _content_type: str, request: ChatRequest) -> Usage | None:
@@ -98,6 +119,7 @@ def _task(dialect: Dialect, path: str, read: Any) -> Task:
         read=read,
         used=_used,
         used_by_bytes=_used_by_bytes,
+        answer_members=("text", "segments", "words"),
     )
 
 

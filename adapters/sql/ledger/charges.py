@@ -49,7 +49,7 @@ class SqlCharges:
             .scalar_subquery()
         )
         query = select(page, booked.label("booked")).order_by(page.c.account_id, page.c.id)
-        async with self._database.reading() as connection:
+        async with self._database.reading(within_s=None) as connection:
             rows = (await connection.execute(query)).all()
         return [
             Charge(

@@ -112,7 +112,7 @@ CHECKS = (BALANCES, LOTS, HELD_LOTS, NEGATIVE_LOTS, OPEN_HOLDS, HOLD_ENDS, METER
 async def differences(database: Database) -> Sequence[Difference]:
     """Empty where all agree; at most DIFFERENCES_MAX of each kind."""
     found: list[Difference] = []
-    async with database.reading() as connection:
+    async with database.reading(within_s=None) as connection:
         if not database.is_sqlite:
             for statement in SNAPSHOT:
                 await connection.execute(text(statement))
