@@ -43,8 +43,8 @@ bench: $(VENV)/.dev ## Run the benchmarks against their bars
 soak: $(VENV)/.dev ## A million requests under load, then the reckoning (ARGS="--requests 20000" for fewer)
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-faults: $(VENV)/.dev ## Break processes, connections and disks at length
-	@$(BIN)/pytest -m 'fault or fault_campaign' $(ARGS)
+faults: $(VENV)/.dev ## Break processes, connections and disks at length; ten times the examples of properties
+	@TEST_THOROUGH=1 $(BIN)/pytest -m 'fault or fault_campaign or hypothesis' $(ARGS)
 
 lock: $(VENV)/.made ## Pin the dependencies anew from pyproject.toml (ARGS=--upgrade for newer ones)
 	@$(PIP) install '$(UV)'

@@ -344,7 +344,8 @@ def _check_against(others: Sequence[Rates], price: Price) -> None:
         unit = f"each for {name}" if name in EACH else f"per million {name}{'' if name in BY_THE_PIECE else ' tokens'}"
         raise PriceImplausible(
             f"{shown_rate(differ.rate, name)} USD {unit} is more than three times away from the "
-            f"{shown_rate(differ.usual, name)} USD that {price.model} costs elsewhere. Confirm it if you mean it.",
+            f"{shown_rate(differ.usual, name)} USD that {price.model} costs elsewhere. "
+            "If you mean it, confirm it: with --yes, or over HTTP with 'confirmed': true.",
             param=name,
         )
 

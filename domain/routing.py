@@ -142,6 +142,8 @@ class Demand(Struct, frozen=True, kw_only=True):
     preferences: Preferences
     parameters: frozenset[str] = frozenset()
     """The names of the parameters that were sent."""
+    one_prompt: bool = True
+    """False where its tokens are those of many inputs, each of which has the whole context: embeddings, documents."""
 
 
 class Wanted(Struct, frozen=True):
@@ -272,7 +274,7 @@ def _unfit(offer: Offer, each: Wanted, demand: Demand) -> tuple[Why, str] | None
         return Why.NOT_PINNED, f"the model's name pins {each.vendor}"
     if each.free_only and not price.free:
         return Why.NOT_FREE, "it is not free and the model's name ends with :free"
-    if offer.context_length is not None and demand.prompt_tokens > offer.context_length:
+    if demand.one_prompt and offer.context_length is not None and demand.prompt_tokens > offer.context_length:
         told = f"its context of {offer.context_length} tokens is too short for about {demand.prompt_tokens}"
         return Why.CONTEXT_TOO_SHORT, told
     if demand.needs and offer.capabilities is not None and not demand.needs <= offer.capabilities:

@@ -51,6 +51,11 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def output_tokens(self) -> int:
         return self.output + self.reasoning + self.audio_out + self.image_out
 
+    @property
+    def has_tokens(self) -> bool:
+        """No answer of a chat is read from nothing: some servers count 0 where they do not count."""
+        return bool(self.input_tokens or self.output_tokens)
+
 
 NOTHING = Usage()
 

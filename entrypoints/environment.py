@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from enum import StrEnum
@@ -88,9 +88,10 @@ class Reader:
     def refuse(self, name: str, what: str, cure: str) -> None:
         self.problems.append(Problem(name, what, cure))
 
-    def refuse_misspelt(self, prefix: str) -> None:
+    def refuse_misspelt(self, prefix: str, others: Collection[str] = ()) -> None:
+        """Every name with our `prefix` must be a setting, or one of `others`, which mean something elsewhere."""
         for name in sorted(self._environ):
-            if name.startswith(prefix) and name not in self._defaults:
+            if name.startswith(prefix) and name not in self._defaults and name not in others:
                 near = get_close_matches(name, self._defaults, n=1, cutoff=0.5)
                 cure = f"Did you mean {near[0]}?" if near else "Remove it, or look it up in .env.example."
                 self.refuse(name, "is not a setting.", cure)

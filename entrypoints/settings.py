@@ -30,6 +30,8 @@ from entrypoints.clouds import Clouds, read_clouds
 from entrypoints.environment import Network, Problem, Reader, SettingsError, is_url, read_env_file
 
 PREFIX: Final = "GATEWAYZ_"
+CALLERS_VARIABLES: Final = frozenset({"GATEWAYZ_API_KEY"})
+"""What callers of a gateway keep in the same shell; no setting of it."""
 PEPPER_BYTES_MIN = 32
 PEPPER_DISTINCT_MIN = 12
 ADMIN_KEY_LENGTH_MIN = 24
@@ -327,7 +329,7 @@ def read_settings(environ: Mapping[str, str], vendors: Mapping[str, tuple[str, .
     Raises SettingsError with every problem at once.
     """
     read = Reader(environ, DEFAULTS)
-    read.refuse_misspelt(PREFIX)
+    read.refuse_misspelt(PREFIX, CALLERS_VARIABLES)
     environment = read.choice("GATEWAYZ_ENV", Environment)
     strict = environment is Environment.PRODUCTION
     settings = Settings(

@@ -16,10 +16,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import services
+from tests.examples import USUAL, examples
 from tests.services import PostgresPlace, ServiceMissing
 
 # How long an example takes says how busy the machine is, not whether the code is right.
-settings.register_profile("gatewayz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "gatewayz", max_examples=examples(USUAL), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("gatewayz")
 
 # Where one of these is asked for, the mark follows, so that `-m "not postgres"` needs no second list.

@@ -142,13 +142,18 @@ def look_up(pairs: Iterable[Pair], at: datetime) -> list[Quoted]:
         if provider is None:
             continue
         try:
-            _, info = snapshot.find_provider_model(model, None, provider, None)
+            _, info = snapshot.find_provider_model(name_there(provider, model), None, provider, None)
         except LookupError:
             continue
         quote = quote_of(standard_prices(info, at), model)
         if quote is not None:
             found.append(Quoted(vendor, model, quote))
     return found
+
+
+def name_there(provider: str, model: str) -> str:
+    """What the library calls a model: Google's own names are paths, such as models/gemini-2.5-flash."""
+    return model.rpartition("models/")[2] if provider == "google" else model
 
 
 def standard_prices(info: ModelInfo, at: datetime) -> Mapping[str, Any]:

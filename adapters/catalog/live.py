@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from adapters.catalog.book import Remembered, Sources, automatic_prices, build_catalog, unpriced
 from adapters.catalog.genai import GenaiPrices, LookupFailed, Pair, Quote
 from adapters.catalog.listed_prices import PriceKey, doubted, prices_in_use
+from adapters.catalog.rows import taken_up
 from adapters.system.pace import Pace
 from adapters.vendors.sandbox import MODELS
 from adapters.vendors.sandbox_tasks import TASK_MODELS
@@ -261,7 +262,12 @@ class LiveCatalog:
         except Exception:  # Isolation: whatever one vendor's list does to its reader is that vendor's failure.
             log.exception("the list of %s cannot be read", slug)
             return (), "its list cannot be read"
-        return models, None if models else "its list is empty"
+        taken = await asyncio.to_thread(taken_up, models)
+        if len(taken) < len(models):
+            log.warning(
+                "%d rows of the list of %s are left out: their ids cannot be used", len(models) - len(taken), slug
+            )
+        return taken, None if taken else "its list is empty"
 
     async def _rebuild(self) -> None:
         self._wanted += 1
@@ -281,7 +287,8 @@ class LiveCatalog:
                 self._in_use = {(price.vendor, price.model): price for price in before}
             read = _Read(said, listed, prices, markups, self._sources.library)
             if self._read is not None and read.is_like(self._read):
-                # As after most refreshes: a vendor's list seldom changes.
+                # As after most refreshes: a vendor's list seldom changes.  A price that begins later may be new.
+                self._await_change(await self._prices.next_change(now))
                 self._built = newest
                 return
             # Not before: the library's prices may arrive while storage is read.

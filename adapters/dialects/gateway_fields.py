@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.dialects.json_members import Members
 from adapters.dialects.request_members import UNREADABLE, member, raw_member
-from domain.errors import InvalidRequest
+from domain.errors import InvalidRequest, UnsupportedParameter
 from domain.inference.chat import SESSION_LENGTH_MAX
 from domain.money import Usd
 from domain.pricing import UNITS_PER_RATE
@@ -23,6 +23,9 @@ from domain.routing import NO_PREFERENCES, MaxPrice, Preferences, Sort
 GATEWAY_FIELDS: Final = ("models", "provider", "session_id", "max_cost_usd")
 NAMES_MAX: Final = 100
 """Entries of `models` or of a list of vendors; a longer one is a slip, or meant to keep the router busy."""
+
+DEARER_TIERS: Final = frozenset({"priority", "fast", "ultrafast", "scale", "performance"})
+"""Values of `service_tier` that vendors ask more for than their prices say, and that no usage tells."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,3})?")
 
@@ -77,7 +80,11 @@ class _Metadata(Struct):
 
 
 def read_gateway_fields(parts: Members) -> GatewayFields:
-    """What `parts`, a request's top-level members, say to the gateway.  Raises InvalidRequest naming the member."""
+    """What `parts`, a request's top-level members, say to the gateway.
+
+    Raises InvalidRequest naming the member, UnsupportedParameter for what has a price that the gateway does not know.
+    """
+    _refuse_dearer(parts)
     return GatewayFields(
         preferences=_preferences(parts),
         cost_max=_cost_max(parts),
@@ -100,6 +107,18 @@ def conversation_beginning(parts: Members, turns: str, *before: str) -> bytes:
         # A single turn, written as a string; or turns that only their vendor understands.
         found.append(raw)
     return b"\0".join(found)
+
+
+def _refuse_dearer(parts: Members) -> None:
+    if "service_tier" in parts.values and (tier := _read(parts, "service_tier", str)) in DEARER_TIERS:
+        raise UnsupportedParameter(
+            f"'service_tier' cannot be {tier!r} here: that tier has a price of its own. Leave it out.",
+            param="service_tier",
+        )
+    if "inference_geo" in parts.values and _read(parts, "inference_geo", str) not in (None, "global"):
+        raise UnsupportedParameter(
+            "'inference_geo' can only be 'global' here: other places have prices of their own.", param="inference_geo"
+        )
 
 
 def _preferences(parts: Members) -> Preferences:

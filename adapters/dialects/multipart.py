@@ -12,9 +12,13 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 
 PARTS_MAX = 64
+BOUNDARY_LENGTH_MAX = 70
 FIELD_BYTES_MAX = 64 * 1024
 """Of a field that is read; files may be longer."""
 
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+"""As RFC 2046 allows it; anything else could break out of the header that names it."""
+_TOKEN = re.compile(rb"[0-9A-Za-z'+_.-]+")
 _DISPOSITION = re.compile(rb"(?im)^content-disposition:\s*form-data\s*;(.*?)\r?$")
 _PARAMETER = re.compile(rb'(?i)(?:^|;)\s*(name|filename)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]+))')
 _CONTENT_TYPE = re.compile(rb"(?im)^content-type:\s*([^\r\n;]+)")
@@ -41,9 +45,15 @@ class Form(Struct, frozen=True):
     parts: tuple[Part, ...]
 
     def text(self, name: str) -> str | None:
-        """The last field of this name; None where there is none.  Raises FormRefused for what is no text."""
-        for part in reversed(self.parts):
-            if part.name == name and part.filename is None:
+        """The field of this name; None where there is none.
+
+        Raises FormRefused for what is no text, and where there are several, of which a vendor may read another one.
+        """
+        named = [part for part in self.parts if part.name == name]
+        if len(named) > 1:
+            raise FormRefused(f"the field {name!r} is there more than once")
+        for part in named:
+            if part.filename is None:
                 if len(part.value) > FIELD_BYTES_MAX:
                     raise FormRefused(f"the field {name!r} is longer than {FIELD_BYTES_MAX} bytes")
                 try:
@@ -57,14 +67,16 @@ class Form(Struct, frozen=True):
 
     @property
     def content_type(self) -> str:
-        return f"multipart/form-data; boundary={self.boundary.decode('latin-1')}"
+        boundary = self.boundary.decode("ascii")
+        quote = "" if _TOKEN.fullmatch(self.boundary) else '"'
+        return f"multipart/form-data; boundary={quote}{boundary}{quote}"
 
 
 def read_form(body: bytes) -> Form:
     """The parts of a form.  Raises FormRefused."""
     end = body.find(b"\r\n")
     line = body[:end] if end > 0 else b""
-    if not line.startswith(b"--") or not 3 <= len(line) <= 72:
+    if not line.startswith(b"--") or len(line) > BOUNDARY_LENGTH_MAX + 2 or not _BOUNDARY.fullmatch(line[2:]):
         raise FormRefused("it does not begin with a boundary")
     parts: list[Part] = []
     at = 0
@@ -80,6 +92,9 @@ def read_form(body: bytes) -> Form:
         at = closing + 2
         after = body[at + len(line) : at + len(line) + 2]
         if after == b"--":
+            # Readers that take a bare line feed for the end of a line must not find further fields.
+            if body.count(b"\n" + line) != len(parts):
+                raise FormRefused("its boundary is there where no part begins")
             return Form(line[2:], tuple(parts))
         if after != b"\r\n":
             raise FormRefused("a boundary in it is followed by something else")
@@ -104,9 +119,13 @@ def _part(body: bytes, start: int, head_start: int, head_end: int, closing: int)
     disposition = _DISPOSITION.search(head)
     if disposition is None:
         raise FormRefused("a part of it has no name")
-    named = {m[1].lower(): m[2] if m[2] is not None else m[3] for m in _PARAMETER.finditer(disposition[1])}
+    found = [(m[1].lower(), m[2] if m[2] is not None else m[3]) for m in _PARAMETER.finditer(disposition[1])]
+    named = dict(found)
     if b"name" not in named:
         raise FormRefused("a part of it has no name")
+    if len(named) < len(found) or b"\\" in named[b"name"] or len(_DISPOSITION.findall(head)) > 1:
+        # Readers differ in what such a part is called.
+        raise FormRefused("the name of a part can be read in several ways")
     kind = _CONTENT_TYPE.search(head)
     filename = named.get(b"filename")
     value_start = head_end + 4

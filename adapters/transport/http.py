@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
@@ -23,6 +24,7 @@ IN_FLIGHT_MAX: Final = 1_000
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 ERROR_BYTES_MAX: Final = 64 * 1024
 HEADER_LINE_BYTES_MAX: Final = 32 * 1024
+BEARERS_REMEMBERED: Final = 8
 
 
 class VendorHttp:
@@ -36,12 +38,14 @@ class VendorHttp:
         in_flight_max: int = IN_FLIGHT_MAX,
         secrets: tuple[str, ...] = (),
     ) -> None:
-        self._vendor = vendor
+        self.vendor = vendor
         self._idle_s = idle_s
         self._in_flight_max = in_flight_max
         self._secrets = tuple(secret for secret in secrets if secret)
         self._in_flight = 0
         self._session: aiohttp.ClientSession | None = None
+        self._bearers: deque[str] = deque(maxlen=BEARERS_REMEMBERED)
+        """The last ones sent: those of clouds are fetched, and change every hour."""
 
     async def post(self, url: str | URL, headers: Mapping[str, str], body: bytes, first_byte_s: float) -> Answer:
         """A `URL` is sent as it is encoded, for vendors that compare it with a signature."""
@@ -52,7 +56,7 @@ class VendorHttp:
 
     def redacted(self, text: str) -> str:
         """`text` without any of the credentials that this session sends."""
-        for secret in self._secrets:
+        for secret in (*self._secrets, *self._bearers):
             text = text.replace(secret, "***")
         return text
 
@@ -72,16 +76,21 @@ class VendorHttp:
                 retry_after_s=1,
             )
         self._in_flight += 1
+        bearer = headers.get("Authorization", "")
+        if bearer.startswith("Bearer ") and bearer[7:] not in self._bearers and bearer[7:]:
+            self._bearers.append(bearer[7:])
+        deadline = _Deadline(first_byte_s)
         try:
-            async with asyncio.timeout(first_byte_s):
-                response = await self._opened().request(method, url, headers=headers, data=body, allow_redirects=False)
+            response = await self._opened().request(method, url, headers=headers, data=body, allow_redirects=False)
         except BaseException as error:
             self._in_flight -= 1
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
+            if deadline.ended_by(error):
                 raise VendorFault(FaultKind.FIRST_BYTE_TIMEOUT, f"it sent nothing within {first_byte_s:g} s") from None
             if isinstance(error, aiohttp.ClientError | OSError | ValueError):
                 raise self._fault(error) from None
             raise
+        finally:
+            deadline.cancel()
         return Answer(response, self, self._idle_s)
 
     def _ended(self) -> None:
@@ -95,7 +104,7 @@ class VendorHttp:
             return VendorFault(FaultKind.UNREACHABLE, "its TLS certificate cannot be trusted")
         if isinstance(error, aiohttp.ClientConnectorError):
             return VendorFault(FaultKind.UNREACHABLE, "it refused the connection")
-        if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError):
+        if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError | TimeoutError):
             return VendorFault(FaultKind.UNREACHABLE, "it closed the connection without an answer")
         return VendorFault(FaultKind.MALFORMED, "its answer is not HTTP that can be read")
 
@@ -105,7 +114,6 @@ class VendorHttp:
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=POOL_IDLE_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None),
                 auto_decompress=True,
-                skip_auto_headers=("User-Agent", "Accept-Encoding"),
                 headers={"Accept-Encoding": "identity", "User-Agent": "gatewayz"},
                 max_line_size=HEADER_LINE_BYTES_MAX,
                 max_field_size=HEADER_LINE_BYTES_MAX,
@@ -113,6 +121,34 @@ class VendorHttp:
                 trust_env=False,
             )
         return self._session
+
+
+class _Deadline:
+    """Cancels the current task after so many seconds, as `asyncio.timeout` does, for less."""
+
+    __slots__ = ("_cancelled_before", "_passed", "_task", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "only a task can be cancelled"
+        self._task = task
+        self._cancelled_before = task.cancelling()
+        self._passed = False
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
+
+    def ended_by(self, error: BaseException) -> bool:
+        """Whether `error` is our own cancellation, which then no longer counts as one."""
+        if not self._passed:
+            return False
+        # Where somebody else cancelled the task as well, that goes on.
+        return self._task.uncancel() <= self._cancelled_before and isinstance(error, asyncio.CancelledError)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _pass(self) -> None:
+        self._passed = True
+        self._task.cancel()
 
 
 class Answer:
@@ -130,11 +166,11 @@ class Answer:
 
     async def read(self, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
         """The whole body.  Raises VendorFault where it is too large, breaks off or stands still."""
-        response = self._response
+        content = self._response.content
         try:
-            if response.content.is_eof() and response.content.total_bytes <= bytes_max:
+            if content.is_eof() and content.total_bytes <= bytes_max:
                 # It came with its head, as short answers do: nothing to wait for.
-                return await response.read()
+                return content.read_nowait()
             return await self._read_bounded(bytes_max)
         except TimeoutError:
             raise VendorFault(FaultKind.IDLE_TIMEOUT, f"its answer stood still for {self._idle_s:g} s") from None
@@ -171,7 +207,8 @@ class Answer:
         if self._open:
             self._open = False
             self._http._ended()
-            if self._response.content.at_eof():
-                self._response.release()
-            else:
-                self._response.close()
+            response = self._response
+            if not response.content.at_eof():
+                response.close()
+            elif not response.closed:
+                response.release()

@@ -157,6 +157,7 @@ def demand_of(request: ChatRequest) -> Demand:
         needs=request.needs,
         preferences=request.preferences,
         parameters=request.parameters,
+        one_prompt=request.ceiling is None,
     )
 
 

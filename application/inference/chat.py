@@ -76,8 +76,21 @@ class CompleteChat:
 
     async def whole(self, caller: Caller, request: ChatRequest, request_id: RequestId) -> WholeAnswer:
         """Cancelled, it hangs up on the vendor and is free, unless the vendor works on and bills all the same."""
+        return await self.answered(await self.admitted(caller, request, request_id))
+
+    async def admitted(self, caller: Caller, request: ChatRequest, request_id: RequestId) -> Meter:
+        """A request that may run; whoever does not let it run says so with `give_up`."""
         meter = await self.admission.admit(caller, request, request_id)
         self.heartbeats.watch(meter)
+        return meter
+
+    def give_up(self, meter: Meter) -> None:
+        """An admitted request that never ran; nothing where it has ended."""
+        self.heartbeats.forget(meter)
+        meter.end(Outcome.FAILED, None)
+
+    async def answered(self, meter: Meter) -> WholeAnswer:
+        """The whole answer of an admitted request."""
         if all(offer.abort_policy.cancellable for offer in meter.route.offers):
             return await self._answered(meter)
         return await asyncio.shield(self.detached.spawn(self._answered(meter)))
@@ -89,7 +102,7 @@ class CompleteChat:
             meter.end(
                 Outcome.COMPLETED,
                 answer.usage,
-                produced=lambda: answer.produced_tokens or estimated_tokens(answer.body),
+                produced=lambda: answer.produced_tokens or _tokens_of_body(answer),
                 finish_reason=answer.finish_reason,
                 vendor_cost=answer.vendor_cost,
             )
@@ -156,14 +169,13 @@ class RunningStream:
         chat, stream, meter = self._chat, self._stream, self.meter
         unchecked = 0
         try:
-            if stream.usage is not None:
-                self.cost = meter.cost(stream.usage)
+            self._tell_cost()
             if self._first:
                 yield self._first
             async for piece in self._rest:
                 self._last_event = chat.clock.monotonic()
                 if stream.usage is not None:
-                    self.cost = meter.cost(stream.usage)
+                    self._tell_cost()
                 if piece:
                     yield piece
                     unchecked += len(piece)
@@ -177,6 +189,7 @@ class RunningStream:
                             return
         except VendorFault as raised:
             fault = VendorFault(FaultKind.IDLE_TIMEOUT, self._given_up) if self._given_up else raised
+            chat.failover.redact(self.offer, fault)
             chat.health.failed(self.offer, fault)
             # A caller who reads slowly must not reach our deadline to get its answer free.
             self.close(Outcome.CUT_OFF if self._overdue else Outcome.BROKEN_OFF)
@@ -188,6 +201,12 @@ class RunningStream:
         if record is not None:
             writing_ms = record.duration_ms - (record.first_token_ms or 0)
             chat.health.succeeded(self.offer, meter.wait_ms, record.usage.output_tokens, meter.wait_ms + writing_ms)
+
+    def _tell_cost(self) -> None:
+        """The cost by the vendor's usage, where that is what will be charged."""
+        usage = self._stream.usage
+        if usage is not None and usage.has_tokens and self.meter.believes(usage):
+            self.cost = self.meter.cost(usage)
 
     def produced(self) -> Usage:
         """Our own account of what has been written so far."""
@@ -250,3 +269,8 @@ class RunningStream:
                 abort_policy=policy.id,
                 vendor_cost=stream.vendor_cost,
             )
+
+
+def _tokens_of_body(answer: ChatAnswer) -> int:
+    """Where no word of an answer could be counted; none where its vendor counted none either."""
+    return 0 if answer.usage is not None and not answer.usage.has_tokens else estimated_tokens(answer.body)

@@ -78,6 +78,8 @@ class Failover:
     alert: Callable[[Offer, VendorFault], None] = field(default=lambda _offer, _fault: None)
     """Tells the operator that our own account at a vendor needs care."""
     caches: PromptCaches | None = None
+    redacted: dict[VendorSlug, Callable[[str], str]] = field(default_factory=dict)
+    """Take the credentials that a vendor is sent out of its own words, whatever way these came."""
 
     async def answer(self, meter: Meter) -> ChatAnswer:
         """The first whole answer.  Raises what the caller is told where there is none."""
@@ -164,10 +166,15 @@ class Failover:
             )
         )
         meter.offer = None
+        self.redact(offer, fault)
         if fault.hurts_health:
             self.health.failed(offer, fault)
         if fault.kind in OPERATORS_OWN:
             self.alert(offer, fault)
+
+    def redact(self, offer: Offer, fault: VendorFault) -> None:
+        if (redacted := self.redacted.get(offer.vendor)) is not None:
+            fault.message = redacted(fault.message)
 
     def _ms_since(self, started: float) -> int:
         return int((self.clock.monotonic() - started) * 1000)

@@ -41,6 +41,11 @@ WINDOW_UNKNOWN: Final = 10_000_000
 OUTPUT_TOKENS_SURE: Final = 1_000
 """So little is believed whatever the limit was: vendors count a few tokens that nobody sees."""
 SLACK: Final = 2
+ESTIMATE_SLACK: Final = 4
+"""So far, times SLACK, our estimate of many inputs' tokens may be from their vendor's count."""
+WINDOW_OF_TASKS: Final = 8_192
+SEARCHES_MAX: Final = 1_000
+"""Of the web, for one answer."""
 
 log = logging.getLogger(__name__)
 
@@ -218,9 +223,11 @@ class Meter:
         if self.ended:
             return
         self.ended = True
-        if usage is not None and not self._can_be_true(usage):
+        if usage is not None and not self.believes(usage):
             log.warning("request %s: its vendor reports an impossible usage, ours is charged", self.hold.id)
             usage = None
+        elif usage is not None and not usage.has_tokens and self.request.ceiling is None:
+            usage = None if produced is not None and produced() else usage
         counted = usage
         if counted is None:
             tokens = produced() if produced is not None else 0
@@ -245,16 +252,26 @@ class Meter:
         if outcome is Outcome.COMPLETED and self.offer is not None:
             self.outputs.note(self.offer.model, counted.output_tokens)
 
-    def _can_be_true(self, usage: Usage) -> bool:
-        """No vendor read more than its window, or wrote far more than the limit that it was sent."""
+    def believes(self, usage: Usage) -> bool:
+        """No vendor read more than its window, wrote far more than the limit that it was sent, or made far more than
+        was asked for."""
         offer, request = self.offer, self.request
         if offer is None:
             return True
         window = offer.context_length or WINDOW_UNKNOWN
         limit = self.output_limit or request.output_max or offer.output_max or OUTPUT_TOKENS_UNKNOWN
+        searches, most = SEARCHES_MAX, request.ceiling
+        if most is not None:
+            # Each of its inputs has the whole window, and vendors put words of their own beside the shortest.
+            window = max(offer.context_length or WINDOW_OF_TASKS, most.input_tokens * ESTIMATE_SLACK)
+            limit = max(limit, most.output_tokens)
+            searches = most.searches * ESTIMATE_SLACK or SEARCHES_MAX
+            if usage.images > most.images:
+                return False
         return (
             usage.input_tokens <= window * SLACK
             and usage.output_tokens <= max(limit, OUTPUT_TOKENS_SURE) * request.answers * SLACK
+            and usage.searches <= searches
         )
 
     def _generation(

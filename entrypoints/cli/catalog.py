@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
 
 from cyclopts import App
 
@@ -44,10 +45,22 @@ def list_models(q: str = "", *, json: bool = False) -> None:
         print_json(records)
         return
     rows = [
-        (each.id, each.context_length, each.pricing.prompt, each.pricing.completion, each.top_provider.vendor)
+        (
+            each.id,
+            each.context_length,
+            per_million(each.pricing.prompt),
+            per_million(each.pricing.completion),
+            each.top_provider.vendor,
+        )
         for each in records
     ]
-    print_table(("MODEL", "CONTEXT", "USD/INPUT TOKEN", "USD/OUTPUT TOKEN", "CHEAPEST AT"), rows)
+    print_table(("MODEL", "CONTEXT", "INPUT", "OUTPUT", "CHEAPEST AT"), rows)
+    print("\nUSD per million tokens, as charged. What else models cost: gatewayz prices list")
+
+
+def per_million(usd_per_token: str) -> str:
+    """A price per token, as the catalogue has it, in the unit that vendors and `gatewayz prices` use."""
+    return f"{(Decimal(usd_per_token) * 1_000_000).normalize():f}"
 
 
 @app.command

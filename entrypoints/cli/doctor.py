@@ -14,10 +14,11 @@ from domain.errors import DomainError
 from domain.inference.faults import VendorFault
 from domain.ports.vendors import ModelLister
 from entrypoints.cli.output import print_json
-from entrypoints.container import VENDOR_NAMES, Container
+from entrypoints.container import Container
 from entrypoints.environment import SettingsError
 from entrypoints.logging import configure_logging
 from entrypoints.settings import Settings, load_settings, without_password
+from entrypoints.vendors import VENDOR_NAMES
 
 VENDOR_ANSWERS_WITHIN_S = 5.0
 REDIS_ANSWERS_WITHIN_S = 2.0

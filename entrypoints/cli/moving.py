@@ -9,9 +9,9 @@ import time
 from adapters.sql.moving import Move, Progress
 from adapters.system.clock import SystemClock
 from entrypoints.cli.output import print_json, refuse
-from entrypoints.container import VENDOR_NAMES
 from entrypoints.logging import configure_logging
 from entrypoints.settings import load_settings
+from entrypoints.vendors import VENDOR_NAMES
 
 TELL_EVERY_S = 1.0
 

@@ -105,7 +105,7 @@ def banner(settings: Settings, first: FirstStart) -> str:
     lines += [
         f"Docs             {base}/docs",
         "Try it:",
-        f"  curl -N {base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
+        f'  curl -N {base}/v1/chat/completions -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
         '    -d \'{"model":"sandbox/echo","stream":true,"stream_options":{"include_usage":true},'
         '"messages":[{"role":"user","content":"Hello, gateway!"}]}\'',
     ]

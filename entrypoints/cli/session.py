@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from adapters.sql.migrate import Ahead, Behind, revision_state, upgrade_if_behind
 from domain.errors import Conflict
-from entrypoints.container import VENDOR_NAMES, Container
+from entrypoints.container import Container
 from entrypoints.logging import configure_logging
 from entrypoints.settings import Settings, load_settings
+from entrypoints.vendors import VENDOR_NAMES
 
 Result = TypeVar("Result")
 

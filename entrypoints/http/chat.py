@@ -142,7 +142,7 @@ class ChatRoute:
         if passed := passed_headers(scope["headers"], self.dialect.PASSED_HEADERS):
             request = replace(request, headers=passed)
         if exchange.keeper is not None and exchange.keeper.in_background:
-            await self._in_background(exchange, exchange.keeper, request)
+            await self._in_background(exchange, caller, request, body)
             return
         key = exchange.header(b"idempotency-key")
         with Watch(exchange, self.streams.watched, listens=key is None) as watch:
@@ -159,13 +159,41 @@ class ChatRoute:
                 if watch.reason is not None:
                     raise _stopping() from None
 
-    async def _in_background(self, exchange: Exchange, keeper: AnswerKeeper, request: ChatRequest) -> None:
+    async def _in_background(self, exchange: Exchange, caller: Caller, request: ChatRequest, body: bytes) -> None:
         """Answer at once that it is taken in; the caller asks for the answer later, by its id."""
-        begun = await keeper.begin(exchange.request_id, int(self.clock.now().timestamp()))
-        request_id = RequestId(exchange.request_id)
-        self.chat.detached.spawn(keeper.run(begun, self.chat, request, request_id, self.dialect.with_cost))
+        ticket: Ticket | None = None
+        if (key := exchange.header(b"idempotency-key")) is not None:
+            claim = await self.once.claim(caller.account_id, key, self.path, body)
+            if isinstance(claim, StoredOutcome):
+                await _replay(exchange, claim)
+                return
+            ticket = claim
+        try:
+            meter = await self.chat.admitted(caller, request, RequestId(exchange.request_id))
+            begun = await self._begun(exchange, meter)
+        except (DomainError, asyncio.CancelledError):
+            if ticket is not None:
+                await self._give_back(ticket)
+            raise
+        headers = self._headers(exchange, meter)
+        if ticket is not None:
+            await self._keep(ticket, 200, [*headers, (b"content-type", b"application/json")], begun)
         self.answered(self.path, 200, None)
-        await exchange.answer(200, self._ids(exchange), begun)
+        await exchange.answer(200, headers, begun)
+
+    async def _begun(self, exchange: Exchange, meter: Meter) -> bytes:
+        """What the caller is told of an admitted request that runs on in the background."""
+        chat, keeper = self.chat, exchange.keeper
+        assert keeper is not None, "what runs in the background is kept"
+        try:
+            begun = await keeper.begin(exchange.request_id, int(self.clock.now().timestamp()))
+        except BaseException:
+            chat.give_up(meter)
+            raise
+        running = chat.detached.spawn(keeper.run(begun, chat, meter, self.dialect.with_cost))
+        # Cancelled before its first step, it could not end its hold itself.
+        running.add_done_callback(lambda done: chat.give_up(meter) if done.cancelled() else None)
+        return begun
 
     async def _once(self, exchange: Exchange, caller: Caller, request: ChatRequest, body: bytes, key: str) -> None:
         claim = await self.once.claim(caller.account_id, key, self.path, body)
@@ -356,7 +384,9 @@ def passed_headers(headers: Iterable[tuple[bytes, bytes]], names: tuple[bytes, .
         if not text.isascii() or not text.isprintable() or len(text) > PASSED_LENGTH_MAX:
             raise InvalidRequest(f"The header {name.decode()} cannot be read.", param=name.decode())
         known = found.get(name.decode())
-        found[name.decode()] = text if known is None else f"{known},{text}"
+        found[name.decode()] = text = text if known is None else f"{known},{text}"
+        if len(text) > PASSED_LENGTH_MAX:
+            raise InvalidRequest(f"The header {name.decode()} is too long.", param=name.decode())
     return found
 
 

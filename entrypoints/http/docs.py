@@ -81,11 +81,24 @@ def openapi_config(base_url: str) -> OpenAPIConfig:
 
 def whole_schema(app: Litestar, schema: Json) -> dict[str, Any]:
     """The framework's schema, and the raw routes beside it."""
-    paths = dict(schema.get("paths", {}))
+    paths = {
+        path: {method: _summed_up(operation) for method, operation in item.items()}
+        for path, item in schema.get("paths", {}).items()
+    }
     for route in app.routes:
         if isinstance(route, ASGIRoute) and (operations := route.route_handler.opt.get(DOCUMENTED)):
             paths[route.path_format or "/"] = {**paths.get(route.path_format, {}), **operations}
     return {**schema, "paths": dict(sorted(paths.items()))}
+
+
+def _summed_up(operation: Json) -> dict[str, Any]:
+    """With the beginning of its description as its title, where the framework takes the handler's name."""
+    said = operation.get("description") or ""
+    return {**operation, "summary": _first_sentence(said)} if said else dict(operation)
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).partition(". ")[0].rstrip(".")
 
 
 class SchemaFile(JsonRenderPlugin):
@@ -126,11 +139,10 @@ def reference_page(schema: Json) -> str:
 
 def _entry(method: str, path: str, operation: Json, schema: Json) -> str:
     told = operation.get("description") or operation.get("summary") or ""
-    first_sentence = told.partition(". ")[0].rstrip(".")
     return (
         f'<details id="{escape(f"{method}-{path}")}"><summary>'
         f'<code><span class="method">{method.upper()}</span> {escape(path)}</code> '
-        f'<span class="about">{escape(first_sentence)}</span></summary><div>'
+        f'<span class="about">{escape(_first_sentence(told))}</span></summary><div>'
         f"<p>{escape(told)}</p>{_parameters(operation.get('parameters') or ())}"
         f"{_body('Body', operation.get('requestBody'), schema)}{_answers(operation, schema)}</div></details>"
     )

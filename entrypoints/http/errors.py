@@ -89,8 +89,15 @@ _MESSAGES_PATH = re.compile(r"/(?:v1/){0,2}messages(?:/|\Z)")
 """Also the wrong turns of clients that speak Anthropic's dialect."""
 _BELOW_V1 = frozenset(
     {"chat", "completions", "responses", "messages", "embeddings", "images", "audio", "rerank", "moderations"}
-    | {"models", "generations"}
+    | {"models", "generations", "explain", "providers", "gateways"}
 )
+_IN_THE_BASE_URL = re.compile(
+    r"/v1/(chat/completions|completions|responses|messages|embeddings)/(?:v1/|\1\Z|chat/|models\Z)"
+)
+"""A route that somebody took for the base URL, with what their client put behind it."""
+NAMES_A_ROUTE: Final = "The base URL names a route already; end it with the host, or with /v1 for OpenAI's clients."
+_ELSEWHERE = re.compile(r"/(?:api|openai|anthropic|compatible-mode|inference)(?=/v1/)")
+"""What other hosts have before their /v1."""
 
 log = structlog.get_logger(__name__)
 
@@ -228,6 +235,10 @@ def no_route(method: str, path: str) -> NotFound:
     first = path.strip("/").partition("/")[0]
     if path.startswith("/v1/v1/"):
         hint = "The base URL ends in /v1 already; leave one of the two out."
+    elif _IN_THE_BASE_URL.match(path):
+        hint = NAMES_A_ROUTE
+    elif elsewhere := _ELSEWHERE.match(path):
+        hint = f"The base URL has {elsewhere[0]} before /v1; use {path[elsewhere.end() : 200]}."
     elif first in _BELOW_V1:
         hint = f"The base URL lacks /v1: use /v1{path}."
     else:
@@ -240,7 +251,8 @@ def _refusal(request: AnyRequest, error: HTTPException) -> DomainError:
         case 404:
             return no_route(str(request.method), request.scope["path"])
         case 405:
-            return MethodNotAllowed(f"{request.method} is not allowed here. /docs lists every route.")
+            hint = NAMES_A_ROUTE if _IN_THE_BASE_URL.match(request.scope["path"]) else "/docs lists every route."
+            return MethodNotAllowed(f"{request.method} is not allowed here. {hint}")
         case 413:
             return TooLarge("The body of this request is too large.")
         case _:

@@ -9,9 +9,8 @@ from typing import Any, Final, Protocol
 from litestar.types import Receive, Scope, Send
 
 from application.inference.chat import CompleteChat
+from application.inference.metering import Meter
 from domain.errors import InvalidRequest, TooLarge
-from domain.ids import RequestId
-from domain.inference.chat import ChatRequest
 from domain.money import Usd
 from entrypoints.http.errors import MethodNotAllowed
 
@@ -50,8 +49,7 @@ class AnswerKeeper(Protocol):
         self,
         begun: bytes,
         chat: CompleteChat,
-        request: ChatRequest,
-        request_id: RequestId,
+        meter: Meter,
         with_cost: Callable[[bytes, Usd], bytes],
     ) -> None: ...
 
@@ -190,8 +188,8 @@ class Watch:
         self._registry.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        # The watcher is not cancelled: the server tells it of the answer's end as it would of the caller's leaving, and a
-        # cancelled task keeps its traceback, which keeps us: such circles are only found by the garbage collector.
+        # The server tells the watcher of the answer's end as of the caller's leaving, so that it ends by itself.  A
+        # task that is cancelled keeps its traceback, which keeps us: only the garbage collector would find that circle.
         self._timer = self._watcher = None
 
     def end(self, reason: str) -> None:

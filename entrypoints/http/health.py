@@ -111,4 +111,5 @@ class HealthController(Controller):
 
     @get("/ping", guards=[PROBE])
     async def ping(self) -> PongView:
+        """Answer, and nothing else."""
         return PongView(message="pong")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -17,11 +18,10 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
 from application.inference.chat import CompleteChat
+from application.inference.metering import Meter
 from application.responses import KeepResponses, NotCancellable
 from domain.access import Caller
 from domain.errors import DomainError, InvalidRequest, StorageUnavailable
-from domain.ids import RequestId
-from domain.inference.chat import ChatRequest
 from domain.keys import Scope
 from domain.money import Usd
 from domain.ports.responses import ResponseStatus
@@ -32,6 +32,8 @@ CANCEL_SEEN_S: Final = 1.0
 """How soon a background response notices that it was cancelled, from whatever process."""
 EVENTS: Final = "text/event-stream"
 PAGE_MAX: Final = 100
+
+_ID = re.compile(r"[!-~]{1,200}")
 
 log = structlog.get_logger(__name__)
 
@@ -107,8 +109,7 @@ class ResponseKeeper:
     async def whole(self, answer: bytes) -> bytes:
         """The answer as its caller sees it, kept."""
         shown = self._stored.shown(answer, self._previous, background=self.in_background)
-        response_id, status = self._stored.id_and_status(shown)
-        await self._put(response_id, status, shown)
+        await self._put_answer(shown)
         return shown
 
     async def piece(self, piece: bytes) -> bytes:
@@ -116,8 +117,7 @@ class ResponseKeeper:
         shown = self._stored.stream_shown(piece, self._previous)
         answer = self._stored.answer_in(shown) if b"output" in shown and b'"status"' in shown else None
         if answer is not None:
-            response_id, status = self._stored.id_and_status(answer)
-            await self._put(response_id, status, answer)
+            await self._put_answer(answer)
         return shown
 
     async def begin(self, request_id: str, created_s: int) -> bytes:
@@ -134,13 +134,12 @@ class ResponseKeeper:
         self,
         begun: bytes,
         chat: CompleteChat,
-        request: ChatRequest,
-        request_id: RequestId,
+        meter: Meter,
         with_cost: Callable[[bytes, Usd], bytes],
     ) -> None:
         """Answer in the background, until done, cancelled by its caller, or stopped with the process."""
         response_id, _ = self._stored.id_and_status(begun)
-        work = asyncio.ensure_future(chat.whole(self._caller, request, request_id))
+        work = asyncio.ensure_future(chat.answered(meter))
         try:
             while not (await asyncio.wait((work,), timeout=CANCEL_SEEN_S))[0]:
                 if await self._cancelled(response_id):
@@ -152,6 +151,10 @@ class ResponseKeeper:
             told = self._stored.ended_badly(begun, status, "server_error", "The gateway restarted. Send it again.")
         except DomainError as error:
             told = self._stored.ended_badly(begun, "failed", error.code, error.message)
+        except Exception:
+            # Nobody else would end what its caller asks for again and again.
+            log.exception("background response failed", response_id=response_id)
+            told = self._stored.ended_badly(begun, "failed", "server_error", "The gateway failed. Send it again.")
         else:
             told = self._stored.shown(with_cost(done.answer.body, done.cost), self._previous, background=True)
             told = self._stored.named(told, response_id)
@@ -162,6 +165,17 @@ class ResponseKeeper:
             return await self._keep.is_cancelled(self._caller.account_id, response_id)
         except StorageUnavailable:
             return False
+
+    async def _put_answer(self, answer: bytes) -> None:
+        """A vendor's answer, unless it cannot be kept under the id that its vendor gave it."""
+        try:
+            response_id, status = self._stored.id_and_status(answer)
+        except InvalidRequest:
+            response_id = status = ""
+        if _ID.fullmatch(response_id):
+            await self._put(response_id, status, answer)
+        else:
+            log.warning("response not kept", error="its vendor's id is none that can be asked for")
 
     async def _put(self, response_id: str, status: str, answer: bytes) -> None:
         try:

@@ -28,6 +28,7 @@ class EventStream:
 
     def __init__(self, exchange: Exchange, watch: Watch, keep_alive: bytes, *, keeps: bool) -> None:
         self.started = False
+        self.finished = False
         self.watch = watch
         self.last = time.monotonic()
         self.writing_since: float | None = None
@@ -50,6 +51,7 @@ class EventStream:
         self.writing_since = None
 
     async def finish(self) -> None:
+        self.finished = True
         if self.watch.gone:
             return
         if not self.started:
@@ -57,8 +59,11 @@ class EventStream:
         await self._exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def ping(self) -> None:
-        """A comment, always between two events because only whole events are written."""
-        if self.watch.gone or self.writing_since is not None:
+        """A comment, always between two events because only whole events are written.
+
+        It was decided on a moment ago, so that the stream may have ended since.
+        """
+        if self.watch.gone or self.finished or self.writing_since is not None:
             return
         self.last = time.monotonic()
         if not self.started:

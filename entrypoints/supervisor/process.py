@@ -9,7 +9,6 @@ import sys
 from collections import deque
 
 from domain.errors import Unavailable
-from entrypoints.container import VENDOR_NAMES
 from entrypoints.environment import SettingsError
 from entrypoints.logging import configure_logging
 from entrypoints.settings import Settings, load_settings
@@ -17,6 +16,7 @@ from entrypoints.supervisor.channel import Channel, Say
 from entrypoints.supervisor.metrics import exposed, from_bytes, numbers_of, to_bytes
 from entrypoints.supervisor.server import GRACE_S, DrainingServer
 from entrypoints.supervisor.workers import EXIT_MISCONFIGURED
+from entrypoints.vendors import VENDOR_NAMES
 
 SUMS_WITHIN_S = 5.0
 CLOSE_S = 25.0

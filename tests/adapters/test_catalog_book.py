@@ -310,6 +310,13 @@ def test_of_prices_that_change_the_one_in_force_and_at_its_dearest_hour_is_taken
 def test_models_of_vendors_that_the_library_does_not_know_have_no_price():
     asked = [(LOCAL, "gpt-4o"), (OPENAI, "no-such-model"), (OPENAI, "gpt-4o")]
     assert [(each.vendor, each.model) for each in look_up(asked, NOON)] == [(OPENAI, "gpt-4o")]
+
+
+@pytest.mark.parametrize("vendor", ["gemini", "vertex"])
+@pytest.mark.parametrize("path", ["models/gemini-2.5-flash", "publishers/google/models/gemini-2.5-flash"])
+def test_google_names_its_models_by_paths(vendor: str, path: str) -> None:
+    told, plain = look_up([(VendorSlug(vendor), path), (VendorSlug(vendor), "gemini-2.5-flash")], NOON)
+    assert told.quote == plain.quote
     assert GenaiPrices().knows(OPENAI)
     assert not GenaiPrices().knows(LOCAL)
 

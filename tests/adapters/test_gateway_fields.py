@@ -18,6 +18,7 @@ from adapters.dialects.json_members import JsonRefused, members
 from domain.errors import InvalidRequest
 from domain.inference.chat import SESSION_LENGTH_MAX
 from domain.routing import NO_PREFERENCES, MaxPrice, Sort
+from tests.examples import examples
 from tests.fakes.upstream import encode
 
 PER_USD = 10**9
@@ -153,7 +154,7 @@ def test_a_single_turn_written_as_a_string_is_its_own_beginning() -> None:
     assert b"Hello" in conversation_beginning(members(b'{"input":"Hello"}'), "input", "instructions")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=120))
 def test_no_bytes_at_all_do_anything_but_refuse(raw: bytes) -> None:
     for name in (b"provider", b"models", b"session_id", b"max_cost_usd", b"metadata", b"prompt_cache_key"):

@@ -72,9 +72,8 @@ async def test_a_token_is_kept_renewed_ahead_of_time_and_never_used_too_late(
     # Five minutes before its end it still serves, while the next one is fetched.
     clock.advance(10)
     assert await own.headers() == first
-    while google.tokens_given < 2:
-        await asyncio.sleep(0.005)
-    await asyncio.sleep(0.02)
+    await google.wait_for_requests(2)
+    await asyncio.sleep(0.05)
     second = await own.headers()
     assert second["Authorization"] == "Bearer ya29.token-2"
 

@@ -23,6 +23,7 @@ from adapters.dialects.json_members import (
     edit,
     members,
 )
+from tests.examples import examples
 
 HOSTILE_BYTES = 33 * 1024 * 1024
 NASTY = '[{]}"\\,:/ \n\u20ac'
@@ -108,7 +109,7 @@ def test_members_are_found_by_name_with_exactly_their_bytes(written: Written) ->
     assert body[found.closing :].decode() == written.tail.lstrip()
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(150))
 @given(st.data(), objects())
 def test_an_edit_changes_what_it_names_and_keeps_every_other_byte(
     data: st.DataObject,
@@ -171,7 +172,7 @@ def test_what_is_there_cannot_be_added() -> None:
         edit(body, members(body), replace={}, remove=(), add={"a": b"2"})
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(st.data(), objects(least=1))
 def test_a_repeated_member_is_refused_by_name(data: st.DataObject, written: Written) -> None:
     name = data.draw(st.sampled_from([*written.parts]))
@@ -250,7 +251,7 @@ def test_more_members_than_any_request_has_are_refused() -> None:
         members(numbered(MEMBERS_MAX + 1))
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(200))
 @given(st.text(st.sampled_from(NASTY + "ab1"), max_size=20).map(lambda text: '{"a":1' + text + "}"))
 @example('{"a":1}')
 @example('{"a":1,"b":"}"}')
@@ -291,14 +292,14 @@ def too_deep(text: str, most: int) -> bool:
     return False
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(150))
 @given(trees, st.integers(0, 8))
 def test_depth_is_measured_exactly(tree: Any, most: int) -> None:
     text = json.dumps(tree, ensure_ascii=False)
     assert too_deep(text, most) == (naive_depth(text) > most)
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(200))
 @given(st.text(st.sampled_from('[[[{]}"\\a'), max_size=60), st.integers(0, 8))
 def test_no_depth_is_missed_before_the_fault_of_broken_json(text: str, most: int) -> None:
     assert too_deep(text, most) or naive_depth(text) <= most

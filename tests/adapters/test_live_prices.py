@@ -122,7 +122,7 @@ def usd(catalog: LiveCatalog, vendor: VendorSlug = ALPHA) -> int | None:
 
 
 async def until(catalog: LiveCatalog, expected: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while usd(catalog) != expected:  # noqa: ASYNC110 - what is waited for is a snapshot
             await asyncio.sleep(0.001)
 

@@ -91,3 +91,52 @@ def test_a_form_is_itself_and_noise_is_refused_or_read(fields: list[tuple[str, b
     assert b"".join(body[part.start : part.end] for part in read.parts) == body[: read.parts[-1].end]
     with suppress(FormRefused):
         read_form(b"--" + noise)
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [b"a\nX-Injected: 1", b"a\x00", b"a\xff", b"a;b", b'a"b', b"a ", b"x" * 71],
+)
+def test_a_boundary_stays_in_its_header(boundary: bytes) -> None:
+    with pytest.raises(FormRefused):
+        read_form(form(("model", b"one")).replace(BOUNDARY, boundary))
+
+
+def test_a_boundary_that_needs_quotes_gets_them() -> None:
+    body = form(("model", b"one")).replace(BOUNDARY, b"a:b c")
+
+    assert read_form(body).content_type == 'multipart/form-data; boundary="a:b c"'
+
+
+PART = b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; "
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b'name="x"; name="model"',
+        b'name="mo\\del"',
+        b'name="x"\r\nContent-Disposition: form-data; name="model"',
+    ],
+)
+def test_a_name_has_one_reading(disposition: bytes) -> None:
+    with pytest.raises(FormRefused, match="several ways"):
+        read_form(PART + disposition + b"\r\n\r\none\r\n--" + BOUNDARY + b"--\r\n")
+
+
+def test_a_field_that_is_there_twice_is_refused_where_it_is_read() -> None:
+    twice = read_form(form(("model", b"cheap"), ("model", b"dear", "model.bin"), ("size[]", b"1"), ("size[]", b"2")))
+
+    with pytest.raises(FormRefused, match="more than once"):
+        twice.text("model")
+    with pytest.raises(FormRefused, match="more than once"):
+        read_form(form(("n", b"1"), ("n", b"10"))).text("n")
+
+
+def test_no_part_hides_behind_a_bare_line_feed() -> None:
+    hidden = b"\n--" + BOUNDARY + b'\nContent-Disposition: form-data; name="model"\n\ndear'
+
+    with pytest.raises(FormRefused, match="no part begins"):
+        read_form(form(("model", b"cheap"), ("file", b"RIFF" + hidden, "a.wav")))
+    with pytest.raises(FormRefused, match="no part begins"):
+        read_form(form(("model", b"cheap")) + hidden)

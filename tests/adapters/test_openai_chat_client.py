@@ -18,6 +18,7 @@ from adapters.dialects.openai_chat.wire import read_usage, written_usage
 from domain.inference.chat import ChatCall
 from domain.inference.faults import FaultKind, VendorFault
 from domain.usage import Usage
+from tests.examples import examples
 from tests.fakes.upstream import (
     DONE,
     LIE,
@@ -121,7 +122,7 @@ def deliveries(draw: st.DrawFn) -> list[bytes]:
     return cut(whole, draw(st.lists(st.integers(0, len(whole)), max_size=12)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(60))
 @given(deliveries())
 async def test_any_split_of_any_stream_is_passed_on_verbatim(pieces: list[bytes]) -> None:
     stream, line = stream_of(*pieces)
@@ -132,7 +133,7 @@ async def test_any_split_of_any_stream_is_passed_on_verbatim(pieces: list[bytes]
     assert not line.hung_up
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.sampled_from(REPLIES), st.lists(st.integers(0, 6_000), max_size=10))
 async def test_usage_that_only_the_gateway_asked_for_never_reaches_the_caller(
     options: dict[str, Any], places: list[int]
@@ -493,7 +494,7 @@ def test_nested_usage_is_read_as_disjoint_classes(told: object, meant: Usage | N
     assert read == (meant and Usage(**{n: getattr(meant, n) for n in Usage.__struct_fields__} | {"requests": 1}))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(
     prompt=st.integers(0, 10**6),
     completion=st.integers(0, 10**6),

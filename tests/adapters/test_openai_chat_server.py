@@ -23,6 +23,7 @@ from domain.errors import InvalidRequest
 from domain.money import Usd
 from domain.routing import Sort
 from domain.usage import Usage
+from tests.examples import examples
 from tests.fakes.upstream import chunks, completion, encode, token_usage
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -153,7 +154,7 @@ def test_a_body_as_deep_as_allowed_is_read() -> None:
     assert read_request(deepest).model == "a"
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_do_anything_but_refuse(raw: bytes) -> None:
     for attempt in (raw, b'{"model":"a","messages":[{}],' + raw + b"}", b'{"model":' + raw + b',"messages":[{}]}'):
@@ -196,7 +197,7 @@ def test_an_answers_cost_is_added_to_its_usage_alone(answer: bytes, costed: byte
     assert with_cost(answer, Usd(42)).replace(b" ", b"") == costed.replace(b" ", b"")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(60))
 @given(st.text(max_size=50), st.integers(0, 10**18))
 def test_a_costed_answer_differs_in_nothing_else(text: str, nanos: int) -> None:
     answer = completion(text, strange=True)

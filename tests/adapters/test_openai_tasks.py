@@ -89,7 +89,7 @@ def test_the_body_goes_on_as_it_came_less_what_is_the_gateways() -> None:
         (
             TRANSCRIPTIONS,
             {"text": "a", "usage": {"type": "duration", "seconds": 9}},
-            Usage(seconds=9, requests=1),
+            Usage(audio_in=90, output=1, seconds=9, requests=1),
         ),
         (
             TRANSCRIPTIONS,
@@ -104,8 +104,26 @@ def test_the_body_goes_on_as_it_came_less_what_is_the_gateways() -> None:
             },
             Usage(input=4, audio_in=10, output=45, seconds=3, requests=1),
         ),
-        (TRANSCRIPTIONS, {"text": "a", "duration": 3.2}, Usage(seconds=4, requests=1)),
-        (TRANSCRIPTIONS, {"text": "a", "duration": "3.0"}, Usage(seconds=3, requests=1)),
+        (
+            TRANSCRIPTIONS,
+            {"text": "a", "usage": {"type": "duration", "seconds": 8.2}},
+            Usage(audio_in=90, output=1, seconds=9, requests=1),
+        ),
+        (TRANSCRIPTIONS, {"text": "a", "duration": 3.2}, Usage(audio_in=40, output=1, seconds=4, requests=1)),
+        (TRANSCRIPTIONS, {"text": "a", "duration": "3.0"}, Usage(audio_in=30, output=1, seconds=3, requests=1)),
+        # More seconds than bytes can hold, and what is no number of them: as long as the recording says itself.
+        (TRANSCRIPTIONS, {"text": "a", "duration": 80_000}, Usage(audio_in=30, output=1, seconds=3, requests=1)),
+        (TRANSCRIPTIONS, {"text": "a", "duration": "NaN"}, Usage(audio_in=30, output=1, seconds=3, requests=1)),
+        (TRANSCRIPTIONS, {"text": "a", "duration": "1e99999"}, Usage(audio_in=30, output=1, seconds=3, requests=1)),
+        # A usage in words that nobody knows is none: what was asked for is not free.
+        (
+            IMAGES,
+            {"data": [{"b64_json": "QQ=="}], "usage": {"total": 4_160}},
+            Usage(input=2, image_out=4_160, images=1, image_variant="1024x1024:high", requests=1),
+        ),
+        (SPEECH, {"type": "speech.audio.done", "usage": {"total": 9}}, None),
+        (TRANSCRIPTIONS, {"text": "a", "usage": {"total": 9}}, Usage(audio_in=30, output=1, seconds=3, requests=1)),
+        (MODERATIONS, {"results": [{}], "usage": {"total": 9}}, Usage(input=2, requests=1)),
         (TRANSCRIPTIONS, {"text": "abcd"}, Usage(audio_in=30, output=1, seconds=3, requests=1)),
     ],
 )
@@ -117,6 +135,8 @@ def test_an_answers_own_word_is_what_is_charged(task: Task, answer: Any, used: U
 
 REQUESTS = {
     Dialect.OPENAI_EMBEDDINGS: encode(model="m", input="a"),
+    Dialect.OPENAI_SPEECH: encode(model="m", input="Hello", voice="v"),
+    Dialect.OPENAI_MODERATIONS: encode(model="m", input="Fine?"),
     Dialect.OPENAI_IMAGES: encode(model="m", prompt="A fox", n=2, quality="high", size="1024x1024"),
     Dialect.RERANK: encode(model="m", query="q", documents=["a", "b"]),
     Dialect.OPENAI_TRANSCRIPTIONS: form(("model", b"m"), ("file", wav(3), "a.wav")),
@@ -172,6 +192,7 @@ def test_speech_is_counted_by_characters_and_by_the_length_of_its_sound() -> Non
     sound = b"\x00" * 48_000
 
     assert request.ceiling is not None
+    assert SPEECH.used_by_bytes is not None
     assert request.ceiling.characters == 15
     assert SPEECH.used_by_bytes(sound, "audio/pcm", request) == Usage(
         input=request.ceiling.input, audio_out=21, characters=15, requests=1

@@ -17,6 +17,7 @@ from adapters.transport.sse import (
     events,
     named_event,
 )
+from tests.examples import examples
 
 BOM = b"\xef\xbb\xbf"
 LINES = [
@@ -85,7 +86,7 @@ def test_events_are_read_as_the_standard_says(stream: bytes) -> None:
     assert events(stream) == naive_events(stream)
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=examples(200))
 @given(cut_streams())
 @example([b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n"])
 @example([b"data: a\r\r", b"\ndata: b\n\n"])

@@ -14,12 +14,12 @@ from contextlib import ExitStack
 import uvloop
 
 from tests import services
-from tests.benchmarks import gateway, ledger, limiter, routing
+from tests.benchmarks import dialects, gateway, ledger, limiter, routing
 from tests.benchmarks.rig import rig
 from tests.benchmarks.rows import HEADING, Row, Wanted
 
 ROUNDS = 4
-NAMES = (*gateway.SQLITE_ROWS, *gateway.PRODUCTION_ROWS, *ledger.NAMES, *limiter.NAMES, *routing.NAMES)
+NAMES = (*gateway.SQLITE_ROWS, *gateway.PRODUCTION_ROWS, *ledger.NAMES, *limiter.NAMES, *routing.NAMES, *dialects.NAMES)
 
 
 async def rows(wanted: Wanted, rounds: int) -> AsyncIterator[Row]:
@@ -44,6 +44,9 @@ async def rows(wanted: Wanted, rounds: int) -> AsyncIterator[Row]:
             yield row
     if wanted.any_of(routing.NAMES):
         async for row in routing.rows(wanted):
+            yield row
+    if wanted.any_of(dialects.NAMES):
+        async for row in dialects.rows(wanted, rounds):
             yield row
 
 

@@ -204,9 +204,7 @@ def _items(said: Said) -> list[Json]:
         part: Json = {"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}
         if said.refused:
             part = {"type": "refusal", "refusal": said.text}
-        items.append(
-            {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [part]}
-        )
+        items.append({"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [part]})
     for at, ((id_, _), (name, arguments)) in enumerate(zip(CALLED, said.calls, strict=False)):
         call = {"id": f"fc_{at}", "type": "function_call", "status": "completed", "call_id": id_, "name": name}
         items.append(call | {"arguments": json.dumps(arguments)})

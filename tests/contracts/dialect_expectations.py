@@ -165,7 +165,7 @@ def _gemini(feature: str, sent: Json) -> None:
 
 def _responses(feature: str, sent: Json) -> None:
     given = sent["input"]
-    items = [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else given
+    items: list[Json] = [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else given
     turns = [(item["role"], _told(item["content"])) for item in items if item.get("type", "message") == "message"]
     match feature:
         case "system":

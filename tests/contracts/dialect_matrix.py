@@ -107,6 +107,7 @@ WIRES: Final = {
         ),
     )
 }
+SLUG: Final = VendorSlug("fake")
 LOST: Final[Mapping[tuple[str, str], str]] = {
     # The wire has no such thing; the name stands in the writer's table of losses.
     ("Responses", "stop sequences"): "stop",
@@ -122,7 +123,7 @@ class NativeVendor:
 
     wire: Wire
     said: Said
-    slug: VendorSlug = VendorSlug("fake")
+    slug: VendorSlug = SLUG
     sent: list[dict[str, Any]] = field(default_factory=list)
 
     async def complete(self, call: ChatCall) -> ChatAnswer:

@@ -17,6 +17,8 @@ from tests.contracts.dialect_answers import INPUT, OUTPUT, Said
 
 KNOWN: Final = frozenset({"reasoning", "reasoning_content", "reasoning_details", "cache_write_tokens", "store"})
 """What vendors and their callers agreed on beside OpenAI's own types, and `store`, which OpenAI's own answers have."""
+NAMED_CALLS: Final = ".name"
+"""Of the event that ends a call's arguments: some releases of the client demand it, others do not know it."""
 
 _MESSAGE_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 _RESPONSE_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -25,7 +27,8 @@ _RESPONSE_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 def unknown(model: object, where: str = "") -> Iterator[str]:
     """Members that the official types do not have."""
     if isinstance(model, BaseModel):
-        yield from (f"{where}.{name}" for name in (model.model_extra or {}) if name not in KNOWN)
+        extra = [f"{where}.{name}" for name in model.model_extra or {} if name not in KNOWN]
+        yield from (path for path in extra if path != NAMED_CALLS)
         for name in type(model).model_fields:
             yield from unknown(getattr(model, name), f"{where}.{name}")
     elif isinstance(model, list):
@@ -172,7 +175,7 @@ def _response(answer: Response) -> Said:
                     text += part.text if part.type == "output_text" else part.refusal
                     refused = refused or part.type == "refusal"
             case "reasoning":
-                thoughts += [part.text for part in [*item.summary, *(item.content or [])]]
+                thoughts += [part.text for part in item.summary] + [part.text for part in item.content or ()]
             case "function_call":
                 calls.append((item.name, json.loads(item.arguments)))
             case other:

@@ -64,9 +64,7 @@ def _chat() -> Mapping[str, Json | None]:
     return {
         "text": asks(),
         "system": asks({"role": "system", "content": SYSTEM}, user),
-        "multi-turn": asks(
-            {"role": "user", "content": EARLIER[0]}, {"role": "assistant", "content": EARLIER[1]}, user
-        ),
+        "multi-turn": asks({"role": "user", "content": EARLIER[0]}, {"role": "assistant", "content": EARLIER[1]}, user),
         "parallel tools": asks(tools=tools),
         "tool results with images": asks(
             user,
@@ -109,9 +107,7 @@ def _anthropic() -> Mapping[str, Json | None]:
     return {
         "text": asks(),
         "system": asks(system=SYSTEM),
-        "multi-turn": asks(
-            {"role": "user", "content": EARLIER[0]}, {"role": "assistant", "content": EARLIER[1]}, user
-        ),
+        "multi-turn": asks({"role": "user", "content": EARLIER[0]}, {"role": "assistant", "content": EARLIER[1]}, user),
         "parallel tools": asks(tools=tools),
         "tool results with images": asks(
             user, {"role": "assistant", "content": uses}, {"role": "user", "content": results}, tools=tools

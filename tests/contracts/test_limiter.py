@@ -18,7 +18,7 @@ from adapters.redis.client import PREFIX, RedisClient
 from adapters.redis.limiter import RedisLimiter
 from adapters.redis.limiter_wire import Slot
 from adapters.system.clock import SystemClock
-from domain.limits import NO_WINDOW, Admitted, LimitSet, RateLimitExceeded, Subject, Window, windows
+from domain.limits import NO_WINDOW, Admitted, Headroom, LimitSet, RateLimitExceeded, Subject, Window, windows
 from domain.ports.limiter import Limiter
 from tests import services
 from tests.conftest import available
@@ -256,8 +256,14 @@ async def verdict(
     try:
         admitted = await (limiter.peek if peeks else limiter.acquire)(subjects, tokens)
     except RateLimitExceeded as refused:
-        return (refused.window, refused.message, refused.retry_after_s, refused.requests, refused.tokens), None
-    return (admitted.requests, admitted.tokens), admitted
+        told = (refused.window, refused.message, refused.retry_after_s, about(refused.requests), about(refused.tokens))
+        return told, None
+    return (about(admitted.requests), about(admitted.tokens)), admitted
+
+
+def about(headroom: Headroom | None) -> object:
+    """Equal to what differs by a microsecond, the smallest step of Redis's clock."""
+    return headroom and (headroom.limit, headroom.remaining, pytest.approx(headroom.reset_s, abs=1.5e-6))
 
 
 async def hit(limiter: Limiter, address: Subject) -> Any:

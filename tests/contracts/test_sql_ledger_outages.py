@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url, text
 
 from adapters.sql.database import ANSWERS_WITHIN_S, Database
+from adapters.sql.ledger.group_commit import SqlLedger
 from domain.credits import HoldEnded
 from domain.errors import StorageUnavailable
+from domain.ids import AccountId
 from domain.ledger import SettleHold
 from domain.money import Usd
 from tests import services
@@ -62,11 +66,12 @@ async def other_connections(ledger_on_postgres: services.PostgresPlace) -> Async
     await database.close()
 
 
-async def kill(others: Database) -> int:
-    """Terminate the ledger's connection, whatever it is doing."""
-    query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :name"
+async def kill(others: Database, at_most: int = 100) -> int:
+    """Terminate the ledgers' connections, whatever they are doing; of more than `at_most`, any."""
+    theirs = "SELECT pid FROM pg_stat_activity WHERE application_name = :name ORDER BY random() LIMIT :at_most"
+    query = f"SELECT count(pg_terminate_backend(pid)) FROM ({theirs}) AS theirs"
     async with others.transaction() as connection:
-        return int(await connection.scalar(text(query), {"name": NamedDatabase.name}) or 0)
+        return int(await connection.scalar(text(query), {"name": NamedDatabase.name, "at_most": at_most}) or 0)
 
 
 async def test_a_connection_killed_between_two_batches_is_not_noticed(
@@ -178,3 +183,49 @@ async def test_who_waited_for_an_account_sees_what_happened_to_its_holds_meanwhi
         assert ended["HoldEnded"] == 1
         assert ended["HoldSettled"] + ended["Booked"] == 1
         await assert_balanced(serving)
+
+
+@pytest.mark.parametrize("accounts", [300, pytest.param(10_000, marks=pytest.mark.fault_campaign)])
+async def test_credit_that_was_granted_can_be_held_by_any_process_while_connections_are_killed(
+    ledger_on_postgres: services.PostgresPlace, others: Database, accounts: int
+) -> None:
+    """Each account's first operations race for the making of its row; whoever heard of the grant, has it."""
+    databases = [NamedDatabase(ledger_on_postgres.server_url, schema=ledger_on_postgres.schema) for _ in range(4)]
+    numbers, dice, over = iter(range(accounts)), random.Random(3), False
+    outages = 0
+
+    async def caller(ledgers: Sequence[SqlLedger]) -> None:
+        nonlocal outages
+        for number in numbers:
+            account = AccountId(f"racing-{accounts}-{number}")
+            first, second, *rest = dice.sample(ledgers, len(ledgers))
+            racing = [ledger.submit(hold(f"too-early-{account}", 1, account)) for ledger in rest[: number % 3]]
+            try:
+                await asyncio.gather(
+                    first.submit(grant(f"one-{account}", 150, account)),
+                    second.submit(grant(f"two-{account}", 150, account)),
+                )
+                for place, ledger in enumerate((*rest, first)):
+                    # Raises InsufficientCredits where a grant is not seen.
+                    await ledger.submit(hold(f"held-{place}-{account}", 99, account))
+            except StorageUnavailable:
+                outages += 1
+            await asyncio.gather(*racing, return_exceptions=True)
+
+    async def killer() -> None:
+        while not over:
+            await asyncio.sleep(0.05)
+            await kill(others, at_most=1)
+
+    async with AsyncExitStack() as stack:
+        ledgers = [await stack.enter_async_context(opened(database)) for database in databases]
+        killing = asyncio.create_task(killer())
+        try:
+            await asyncio.gather(*(caller(ledgers) for _ in range(CALLERS)))
+        finally:
+            over = True
+            await killing
+        assert outages < accounts / 2
+        assert await ledgers[0].verify() == []
+    for database in databases:
+        await database.close()

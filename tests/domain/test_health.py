@@ -20,6 +20,7 @@ from domain.health import (
     succeeded,
 )
 from domain.inference.faults import FaultKind
+from tests.examples import examples
 
 NEW = Vitals()
 
@@ -185,4 +186,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=100, stateful_step_count=40)
+TestBreakerMachine.settings = settings(max_examples=examples(40), stateful_step_count=40)

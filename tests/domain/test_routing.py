@@ -31,6 +31,7 @@ from domain.routing import (
     wanted,
     weights,
 )
+from tests.examples import examples
 
 MODEL = ModelId("a/m")
 
@@ -424,7 +425,7 @@ any_pulse = st.builds(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(100))
 @given(
     st.lists(any_wanted, min_size=1, max_size=3),
     any_demand,
@@ -463,7 +464,7 @@ def test_whatever_is_asked_nobody_serves_who_may_not_and_everybody_else_has_a_re
         assert len(route.offers) <= len(sought)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(any_wanted, any_demand, st.dictionaries(names, any_pulse), st.none() | names.map(VendorSlug))
 def test_the_order_of_those_who_do_not_rest_is_the_callers(sought, asked, pulses, cached_at):
     route = considered([sought], asked, lambda each: pulses.get(each.vendor, Pulse()), cached_at=cached_at)

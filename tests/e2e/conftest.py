@@ -26,8 +26,9 @@ from anyio import to_thread
 from domain.ids import ModelId, PriceId, VendorSlug
 from domain.money import Usd
 from domain.pricing import Price, PriceSource, Rates
-from entrypoints.container import VENDOR_NAMES, Container
+from entrypoints.container import Container
 from entrypoints.settings import load_settings
+from entrypoints.vendors import VENDOR_NAMES
 from tests.e2e.processes import ADMIN_KEY, GatewayProcess
 from tests.fakes.upstream import Upstream
 

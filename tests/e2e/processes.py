@@ -17,9 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.commands import Commands
+
 ROOT = Path(__file__).parents[2]
 ADMIN_KEY = "gw_dev_" + "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
-READY_S = 90.0
+READY_S = 180.0
+COMMAND_S = 120.0
+COMMANDS = Commands()
 
 
 def free_port() -> int:
@@ -95,16 +99,7 @@ class GatewayProcess:
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A `gatewayz` command on the same settings."""
-        done = subprocess.run(
-            [sys.executable, "-m", "entrypoints.cli.main", *arguments],
-            cwd=self.directory,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = COMMANDS.run(arguments, self.directory, self.environ, timeout_s=COMMAND_S)
         if check and done.returncode:
             raise RuntimeError(
                 f"gatewayz {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}"

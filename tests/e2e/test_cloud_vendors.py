@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import httpx
+import openai
 import pytest
 from anyio import to_thread
 
@@ -70,8 +71,17 @@ class Clouds(Place):
     bedrock: BedrockUpstream = None  # type: ignore[assignment]
     azure: Upstream = None  # type: ignore[assignment]
 
+    clients: list[Any] = field(default_factory=list)
+
+    def client(self, **options: Any) -> openai.AsyncOpenAI:
+        client = super().client(**options)
+        self.clients.append(client)
+        return client
+
     def anthropic(self) -> anthropic.AsyncAnthropic:
-        return anthropic.AsyncAnthropic(base_url=self.gateway.base_url, api_key=self.key, max_retries=0, timeout=20.0)
+        client = anthropic.AsyncAnthropic(base_url=self.gateway.base_url, api_key=self.key, max_retries=0, timeout=20.0)
+        self.clients.append(client)
+        return client
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +143,15 @@ async def module_clouds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 
 
 @pytest.fixture
-def clouds(module_clouds: Clouds) -> Iterator[Clouds]:
+async def clouds(module_clouds: Clouds) -> AsyncIterator[Clouds]:
     for vendor in (module_clouds.gemini, module_clouds.vertex, module_clouds.bedrock, module_clouds.azure):
         vendor.requests.clear()
         vendor.by_model.clear()
     logged = len(module_clouds.log())
     yield module_clouds
+    for client in module_clouds.clients:
+        await client.close()
+    module_clouds.clients.clear()
     log = module_clouds.log()
     assert "Traceback" not in log[logged:], "an unforeseen error is in the gateway's log"
     for secret in ("AIza-secret", "PRIVATE KEY", bedrock.SECRET_KEY, "azure-secret", "ya29."):
@@ -207,7 +220,7 @@ async def test_parallel_calls_come_back_with_their_signature_through_openais_cli
     calls = (gemini.call(signed=True), gemini.call("get_time", zone="UTC"))
     clouds.gemini.by_model[gemini.NEWER] = gemini.says(gemini.THOUGHT, *calls, model=gemini.NEWER)
     client = clouds.client()
-    asked = {"model": PRO, "tools": [WEATHER], "reasoning_effort": "high"}
+    asked: Any = {"model": PRO, "tools": [WEATHER], "reasoning_effort": "high"}
     first = await client.chat.completions.create(messages=HELLO, **asked)
     message = first.choices[0].message
     assert first.choices[0].finish_reason == "tool_calls"

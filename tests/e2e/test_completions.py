@@ -1,4 +1,4 @@
-"""OpenAI's older Completions by its official client: before chat models, and before a vendor that serves them itself."""
+"""OpenAI's older Completions by its official client: before chat models, and before a vendor that has them."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ from sqlalchemy.pool import QueuePool
 from adapters.sql import migrate
 from adapters.sql.database import Database
 from domain.money import Usd
-from entrypoints.container import VENDOR_NAMES, Container
+from entrypoints.container import Container
 from entrypoints.http.app import create_gateway
 from entrypoints.settings import load_settings
+from entrypoints.vendors import VENDOR_NAMES
 from tests import services
 from tests.e2e.processes import ADMIN_KEY, eventually, free_port
 

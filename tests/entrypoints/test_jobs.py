@@ -202,7 +202,7 @@ async def test_a_job_may_let_others_go_first(memory):
 RUN_WORKER = """
 import sys
 from entrypoints.cli.worker import worker
-from entrypoints.container import VENDOR_NAMES
+from entrypoints.vendors import VENDOR_NAMES
 from entrypoints.settings import load_settings
 sys.exit(worker(load_settings(VENDOR_NAMES)))
 """

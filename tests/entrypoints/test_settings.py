@@ -15,7 +15,6 @@ import pytest
 from adapters.vendors.register import OPENAI_COMPATIBLE
 from domain.limits import LimitSet
 from entrypoints import clouds
-from entrypoints.container import VENDOR_NAMES
 from entrypoints.environment import SettingsError, read_env_file
 from entrypoints.settings import (
     DEFAULTS,
@@ -29,6 +28,7 @@ from entrypoints.settings import (
     read_settings,
     without_password,
 )
+from entrypoints.vendors import VENDOR_NAMES
 
 PROJECT = Path(__file__).parents[2]
 REGISTER = {"acme": (), "deep-mind": ("DM_TOKEN", "OLD_DM_TOKEN")}
@@ -200,6 +200,10 @@ def test_a_misspelt_name_is_told_the_nearest_right_one():
 
 def test_names_of_others_are_none_of_our_business():
     settings(PATH="/bin", HOME="/", GATEWAY_X="1", gatewayz_y="1")
+
+
+def test_the_key_that_callers_keep_in_their_shell_is_no_misspelt_setting():
+    settings(GATEWAYZ_API_KEY="gw_live_of-a-caller")
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,9 @@ class VertexUpstream(GeminiUpstream):
     @property
     def credential(self) -> Json:
         """The JSON file of the service account."""
+        return self.credential_at(self.origin)
+
+    def credential_at(self, origin: str) -> Json:
         pem = self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -304,7 +307,7 @@ class VertexUpstream(GeminiUpstream):
             "private_key_id": "key-1",
             "private_key": pem.decode(),
             "client_email": self.EMAIL,
-            "token_uri": f"{self.origin}/token",
+            "token_uri": f"{origin}/token",
         }
 
     def script_for(self, request: Request) -> Script:

@@ -97,7 +97,8 @@ class OnRedis:
 
     def assert_hardly_noticed(self) -> None:
         assert self.failures == []
-        noise_s = max(self.noise_s)
+        # Twice, because a paid request waits for the processor at several steps, and a health check at one.
+        noise_s = 2 * max(self.noise_s)
         slow = [wait_s for wait_s in self.waits_s if wait_s > SLOW_S + noise_s]
         tell(
             f"{len(self.waits_s)} requests, {len(slow)} slow, at most {max(self.waits_s):.3f} s, noise {noise_s:.3f} s"

@@ -201,6 +201,42 @@ async def test_a_database_that_accepts_and_never_answers_refuses_new_requests_in
     assert "request failed" not in place.gateway.log.read_text()
 
 
+MANAGED_S_MAX = 6.0
+"""Long enough for a page of a list on a busy server."""
+
+
+async def test_a_database_that_accepts_and_never_answers_refuses_its_managers_in_time(place: Place) -> None:
+    """Each connection of the pool waits once, and none is waited for without an end."""
+    asked: list[tuple[str, str, dict[str, object] | None]] = [
+        ("GET", "/admin/users", None),
+        ("GET", "/user/balance", None),
+        ("GET", "/user/credit-transactions", None),
+        ("POST", "/admin/users", {"email": "away@example.org"}),
+        ("POST", "/admin/credits/grant", {"account": "faults@example.org", "amount_usd": "1", "reason": "a test"}),
+    ]
+    # With their keys known and a connection for each of them open.
+    await asyncio.gather(*(managed(place, *each) for each in asked[:3] * 2))
+
+    await place.proxy.black_hole()
+    for _ in range(2):
+        for refused, took_s in await asyncio.gather(*(managed(place, *each) for each in asked)):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable"), refused.text
+            assert took_s <= MANAGED_S_MAX
+
+    await place.proxy.heal()
+    await eventually(place.served_again, 5)
+    await to_thread.run_sync(place.gateway.verify)
+    log = place.gateway.log.read_text()
+    assert "request failed" not in log
+    assert "Traceback" not in log
+
+
+async def managed(place: Place, method: str, path: str, body: object) -> tuple[httpx.Response, float]:
+    began = time.monotonic()
+    answer = await place.http.request(method, path, json=body, headers=bearer())
+    return answer, time.monotonic() - began
+
+
 async def refused_in_time(place: Place, headers: dict[str, str]) -> None:
     began = time.monotonic()
     refused = await place.ask(headers)

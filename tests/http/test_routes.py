@@ -117,6 +117,21 @@ def test_every_route_is_in_the_documentation(served, client):
             assert method.lower() in documented["paths"][path], path
 
 
+def test_every_operation_has_a_title_a_text_and_a_name_of_its_own(client):
+    operations = [
+        (f"{method} {path}", operation)
+        for path, item in client.get("/docs/openapi.json").json()["paths"].items()
+        for method, operation in item.items()
+    ]
+    names = [operation["operationId"] for _, operation in operations]
+    assert len(names) == len(set(names)) > 50
+    for where, operation in operations:
+        assert operation["description"], where
+        # The framework makes titles of handlers' names, such as ListModels.
+        assert " " in operation["summary"], where
+        assert operation["tags"], where
+
+
 def test_the_page_shows_every_route_and_loads_nothing(served, client):
     answer = client.get("/docs")
     assert answer.status_code == 200

@@ -60,6 +60,9 @@ from tests.contracts.ledgers import (  # noqa: F401 - the fixtures are asked for
     settle,
     withdraw,
 )
+from tests.examples import examples
+
+pytestmark = pytest.mark.hypothesis
 
 FOREVER = 10**6
 LEASE_HOURS = 1
@@ -406,7 +409,7 @@ def picked(among: Iterable[str], place: int) -> str:
     return names[place % len(names)]
 
 
-def run(place: Callable[[], Place], *, examples: int, steps: int, shrinks: bool) -> None:
+def run(place: Callable[[], Place], *, usual: int, steps: int, shrinks: bool) -> None:
     class Here(CreditMachine):
         def __init__(self) -> None:
             super().__init__(place())
@@ -414,7 +417,7 @@ def run(place: Callable[[], Place], *, examples: int, steps: int, shrinks: bool)
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=examples,
+            max_examples=examples(usual),
             stateful_step_count=steps,
             deadline=None,
             database=None,
@@ -426,14 +429,14 @@ def run(place: Callable[[], Place], *, examples: int, steps: int, shrinks: bool)
 
 
 def test_in_memory() -> None:
-    run(InMemory, examples=200, steps=50, shrinks=True)
+    run(InMemory, usual=60, steps=50, shrinks=True)
 
 
 def test_on_sqlite(ledger_on_sqlite: Path, tmp_path: Path) -> None:
     async def connect() -> Database:
         return Database(f"sqlite+aiosqlite:///{shutil.copy(ledger_on_sqlite, tmp_path)}")
 
-    run(lambda: InDatabase(connect), examples=25, steps=40, shrinks=False)
+    run(lambda: InDatabase(connect), usual=8, steps=40, shrinks=False)
 
 
 def test_on_postgres(ledger_on_postgres: services.PostgresPlace) -> None:
@@ -442,4 +445,4 @@ def test_on_postgres(ledger_on_postgres: services.PostgresPlace) -> None:
         await empty_tables(database)
         return database
 
-    run(lambda: InDatabase(connect), examples=25, steps=40, shrinks=False)
+    run(lambda: InDatabase(connect), usual=8, steps=40, shrinks=False)

@@ -176,7 +176,7 @@ def read_answer(data: bytes, headers: Mapping[str, str]) -> ChatAnswer:
         raise VendorFault(FaultKind.MALFORMED, "its answer has no content")
     usage = read_counts(body.usage).usage()
     tally = TextTally()
-    if usage is None:
+    if usage is None or not usage.has_tokens:
         for block in body.content:
             for text in _texts(block):
                 tally.add_text(text, is_delta=False)

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from adapters.dialects.bedrock_converse.errors import ERROR_TYPE, read_fault
-from adapters.dialects.bedrock_converse.frames import Frame, FrameBroken, FrameSplitter, frames
+from adapters.dialects.bedrock_converse.frames import Frame, FrameBroken, FrameSplitter, frame, frames
 from adapters.dialects.bedrock_converse.wire import (
     FAILURES,
     UNREADABLE,
@@ -108,11 +108,11 @@ def _refuse_failure(stop_reason: str | None) -> None:
         raise VendorFault(FaultKind.MALFORMED, f"its model failed ({stop_reason})")
 
 
-def exception_of(frame: Frame) -> VendorFault:
+def exception_of(told: Frame) -> VendorFault:
     """What a frame that is no event says went wrong."""
-    text = frame.headers.get(":error-message")
-    body = frame.payload if text is None else msgspec.json.encode({"message": text})
-    return read_fault(None, {ERROR_TYPE: frame.kind}, body)
+    text = told.headers.get(":error-message")
+    body = told.payload if text is None else msgspec.json.encode({"message": text})
+    return read_fault(None, {ERROR_TYPE: told.kind}, body)
 
 
 class ConverseStream:
@@ -135,8 +135,11 @@ class ConverseStream:
         try:
             async for chunk in self._chunks:
                 if whole := self._splitter.feed(chunk):
-                    for passed in self._passed(whole):
+                    passed, fault = self._passed(whole)
+                    if passed:
                         yield passed
+                    if fault is not None:
+                        raise fault
         except FrameBroken as error:
             raise VendorFault(FaultKind.MALFORMED, str(error)) from None
         # The counts come behind the reason to stop; without them the answer is whole all the same.
@@ -154,25 +157,22 @@ class ConverseStream:
     def close(self) -> None:
         self._hang_up()
 
-    def _passed(self, whole: bytes) -> list[bytes]:
-        """Some whole frames; an exception among them is raised behind what came before it."""
-        read = frames(whole)
-        if not any(frame.fails for frame in read):
-            for frame in read:
-                self._note(frame)
-            return [whole]
-        for frame in read:
-            if frame.fails:
-                raise exception_of(frame)
-            self._note(frame)
-        return []
+    def _passed(self, whole: bytes) -> tuple[bytes, VendorFault | None]:
+        """Some whole frames, and the fault that an exception among them tells, to be raised behind those before it."""
+        before: list[Frame] = []
+        for each in frames(whole):
+            if each.fails:
+                return b"".join(frame(told.headers, told.payload) for told in before), exception_of(each)
+            self._note(each)
+            before.append(each)
+        return whole, None
 
-    def _note(self, frame: Frame) -> None:
-        kind = frame.kind
+    def _note(self, told: Frame) -> None:
+        kind = told.kind
         if kind not in _TELLING:
             return
         try:
-            event = read_event(frame.payload)
+            event = read_event(told.payload)
         except UNREADABLE:
             raise VendorFault(FaultKind.MALFORMED, "an event of its stream is not JSON of this dialect") from None
         match kind:

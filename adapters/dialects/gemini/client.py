@@ -112,7 +112,7 @@ def _finish_of(answer: Answer) -> str | None:
 
 def _text_of(part: Part) -> str:
     if part.function_call is not None:
-        return part.function_call.name + bytes(part.function_call.args).decode("utf-8", "replace")
+        return part.function_call.name + msgspec.json.encode(part.function_call.args).decode()
     return part.text or ""
 
 

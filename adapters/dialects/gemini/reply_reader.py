@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from adapters.dialects.gemini.errors import error_of
 from adapters.dialects.gemini.wire import (
     FAILURES,
@@ -166,7 +168,8 @@ class ReplyReader:
         call = part.function_call
         assert call is not None, "only parts with a call come here"
         self._calls += 1
-        arguments = bytes(call.args).decode("utf-8", "replace") if bytes(call.args) not in (b"", b"null") else "{}"
+        # Encoded anew, because whole answers are laid out for people to read.
+        arguments = msgspec.json.encode(call.args if isinstance(call.args, dict) else {}).decode()
         return ToolCall(
             id=call.id or f"{SYNTHETIC_ID}_{self._id[:24] or 'answer'}_{self._calls}",
             name=call.name,

@@ -60,7 +60,7 @@ class Blob(Struct, gc=False, rename="camel"):
 class FunctionCall(Struct, gc=False, rename="camel"):
     id: str | None = None
     name: str = ""
-    args: Raw = Raw()
+    args: Any = None
 
 
 class Part(Struct, gc=False, rename="camel"):

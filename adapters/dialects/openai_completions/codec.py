@@ -29,13 +29,13 @@ FINISHES: Final[Mapping[Finish, str]] = {
 """All others are "stop"."""
 
 _OURS: Final = frozenset({"model", "stream", "stream_options", *GATEWAY_FIELDS})
-_NO_PLACE: Final[Mapping[str, str]] = {
+NO_PLACE: Final[Mapping[str, str]] = {
     "suffix": "A chat model cannot fill in the middle; put what follows into the prompt.",
     "echo": "A chat model's answer does not begin with the prompt; put the prompt before the answer yourself.",
     "best_of": "This model gives one answer at a time; leave 'best_of' out.",
 }
 """What would be another answer if it were left out, with what to do instead."""
-_ONE_TEXT: Final = (
+ONE_TEXT: Final = (
     "This model is a chat model, which answers one text at a time: send each prompt in a request of its own, as a "
     "string. Models of vendors that serve /completions themselves take lists and tokens."
 )
@@ -55,7 +55,7 @@ class CompletionsCaller:
         left = {name: value for name, value in request.items() if name not in _OURS}
         members = ObjectMembers(left, "", Dialect.OPENAI_COMPLETIONS)
         prompt = _text(members.taken("prompt", object))
-        for name, why in _NO_PLACE.items():
+        for name, why in NO_PLACE.items():
             value = members.taken(name, object)
             if not (value is None or value is False or value == "" or (name == "best_of" and value == 1)):
                 raise UnsupportedParameter(why, param=name)
@@ -164,7 +164,7 @@ def _text(prompt: object) -> str:
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
-        raise UnsupportedParameter(_ONE_TEXT, param="prompt")
+        raise UnsupportedParameter(ONE_TEXT, param="prompt")
     if not prompt:
         raise InvalidRequest("'prompt' is empty; a chat model needs something to answer.", param="prompt")
     return prompt

@@ -15,7 +15,7 @@ import msgspec
 from adapters.dialects.gateway_fields import GATEWAY_FIELDS
 from adapters.dialects.json_members import Members, edit, members
 from adapters.dialects.openai_chat.errors import read_fault
-from adapters.dialects.openai_responses.wire import EVENT, RESPONSE, UNREADABLE, EventHead, Response, usage_of
+from adapters.dialects.openai_responses.wire import EVENT, RESPONSE, UNREADABLE, EventHead, Response, used_by
 from adapters.transport.sse import EventSplitter, EventTooLarge, events
 from domain.catalog import Dialect
 from domain.inference.chat import ChatCall
@@ -60,12 +60,14 @@ def read_answer(data: bytes, headers: Mapping[str, str]) -> ChatAnswer:
         raise read_fault(None, {}, data)
     if answer.output is None:
         raise VendorFault(FaultKind.MALFORMED, "its answer has no output")
-    usage = usage_of(answer.usage)
+    usage = used_by(answer)
     return ChatAnswer(
         dialect=Dialect.OPENAI_RESPONSES,
         body=data,
         usage=usage,
-        produced_tokens=0 if usage else estimated_tokens(msgspec.json.encode(answer.output)),
+        produced_tokens=estimated_tokens(msgspec.json.encode(answer.output))
+        if usage is None or not usage.has_tokens
+        else 0,
         finish_reason=_finish(answer),
         headers=headers,
     )
@@ -88,7 +90,7 @@ class ResponsesStream:
         """Raised once the events before it have been yielded."""
         self._uncounted: list[bytes] = []
         self._uncounted_bytes = 0
-        self._counted = 0
+        self._counted = self._whole = 0
         self._passed_bytes = self._passed_events = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -109,8 +111,9 @@ class ResponsesStream:
             raise VendorFault(FaultKind.BROKEN_OFF, "it closed the stream before its answer was finished")
 
     def produced_tokens(self) -> int:
+        """By the pieces, or where an answer came in none, by what its end holds."""
         self._count()
-        return self._counted
+        return self._counted or self._whole
 
     def produced_at_most(self) -> int:
         text_bytes = max(0, self._passed_bytes - self._passed_events * _FRAME_BYTES)
@@ -153,7 +156,9 @@ class ResponsesStream:
         except UNREADABLE:
             raise VendorFault(FaultKind.MALFORMED, "an event of its stream is not JSON of this dialect") from None
         if head.type in _ENDINGS and head.response is not None:
-            self.usage = usage_of(head.response.usage)
+            self.usage = used_by(head.response)
+            if self.usage is None and head.response.output:
+                self._whole = estimated_tokens(msgspec.json.encode(head.response.output))
             self.finish_reason = _finish(head.response)
             self.started = True
         elif head.type in ("response.failed", "response.cancelled"):

@@ -6,6 +6,7 @@ from adapters.dialects.openai_responses.conversation_reader import read_conversa
 from adapters.dialects.openai_responses.conversation_writer import write_conversation
 from adapters.dialects.openai_responses.replies import ResponsesReplyWriter, write_reply
 from adapters.dialects.openai_responses.reply_reader import ResponsesReplyReader, read_reply
+from domain.errors import InvalidRequest
 from domain.inference.chat import ChatCall
 from domain.inference.conversation import Conversation, Written
 from domain.inference.reply import Reply
@@ -16,7 +17,10 @@ class ResponsesCaller:
     """The protocol `CallerCodec`."""
 
     def read_conversation(self, body: bytes) -> Conversation:
-        return read_conversation(body)
+        conversation = read_conversation(body)
+        if not conversation.turns:
+            raise InvalidRequest("'input' is empty; put at least one item into it.", param="input")
+        return conversation
 
     def write_reply(self, reply: Reply, usage: Usage, call: ChatCall) -> bytes:
         return write_reply(reply, usage, call)

@@ -109,7 +109,7 @@ def _body(conversation: Conversation, call: ChatCall, losses: _Losses) -> Json:
         "service_tier": conversation.service_tier,
         "metadata": conversation.metadata,
         "text": _text(conversation),
-        "reasoning": _reasoning(conversation, losses),
+        "reasoning": _reasoning(conversation),
     }
     body |= {name: value for name, value in told.items() if value is not None}
     if losses.foreign:
@@ -349,7 +349,7 @@ def _text(conversation: Conversation) -> Json | None:
     return told or None
 
 
-def _reasoning(conversation: Conversation, losses: _Losses) -> Json | None:
+def _reasoning(conversation: Conversation) -> Json | None:
     wanted = conversation.reasoning
     if wanted is None:
         return None

@@ -359,7 +359,7 @@ class ResponsesReplyWriter:
                 done.append(self._event("response.custom_tool_call_input.done", **place, input=block.arguments))
             case ToolCall():
                 arguments = block.arguments or "{}"
-                told = {**place, "name": self._item["name"], "arguments": arguments}
+                told = {**place, "arguments": arguments}
                 done.append(self._event("response.function_call_arguments.done", **told))
             case Image() | Foreign():
                 done += [self._whole_item(item) for item in self._skeleton.items(block, self._at)]

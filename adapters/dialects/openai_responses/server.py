@@ -30,6 +30,11 @@ PASSED_HEADERS: Final[tuple[bytes, ...]] = ()
 FAILURE_CODES: Final = ("server_error", "rate_limit_exceeded", "invalid_prompt")
 """What this dialect lets a failed answer's code be, as far as it can be ours; its message says the rest."""
 
+FOLDED_BYTES: Final = 64 * 1024
+"""So much of an open item waits unread: its events are many times longer than the text in them."""
+KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of one stream; of what comes after it nothing is known when it is cut short."""
+
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 _ENDINGS: Final = (b'"response.completed"', b'"response.incomplete"')
 
@@ -106,7 +111,7 @@ class ResponsesTelling:
     """What the gateway itself writes into one stream, and what it must have seen of the stream for that.
 
     The events of an answer that is cut short must add up like those of any other, so that what has passed of the open
-    item is kept, unread, until it is done.
+    item is kept until it is done; the latest of it unread.
     """
 
     def __init__(self, request: ChatRequest, request_id: str, created_s: int) -> None:
@@ -116,6 +121,8 @@ class ResponsesTelling:
         self._begun: bytes = b""
         self._items: list[bytes] = []
         self._open: list[bytes] = []
+        self._open_bytes = self._kept_bytes = 0
+        self._item = _OpenItem()
         self._last: bytes = b""
 
     def passed(self, piece: bytes) -> None:
@@ -125,10 +132,17 @@ class ResponsesTelling:
         self._last = piece
         if b"response.created" in piece and not self._begun:
             self._begun = piece
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            return
         if b"response.output_item.done" in piece:
             self._items.append(piece)
-            self._open = []
+            self._kept_bytes += len(piece)
+            self._open, self._open_bytes, self._item = [], 0, _OpenItem()
         self._open.append(piece)
+        self._open_bytes += len(piece)
+        if self._open_bytes > FOLDED_BYTES:
+            self._kept_bytes += self._item.note(_pieces(self._open))
+            self._open, self._open_bytes = [], 0
 
     def with_cost(self, piece: bytes, cost: Usd) -> bytes:
         return with_cost_in_last_usage(piece, cost) if self.is_end(piece) else piece
@@ -163,7 +177,9 @@ class ResponsesTelling:
         number = self._next_number()
         written: list[bytes] = []
         items = [each.item for each in _pieces(self._items) if each.type == "response.output_item.done"]
-        for kind, told in _closing(_pieces(self._open)):
+        self._item.note(_pieces(self._open))
+        self._open = []
+        for kind, told in self._item.closing():
             written.append(self._event(kind, number, **told))
             number += 1
             if kind == "response.output_item.done":
@@ -224,30 +240,42 @@ def _pieces(kept: Sequence[bytes]) -> list[_Piece]:
     return found
 
 
-def _closing(pieces: Sequence[_Piece]) -> list[tuple[str, Json]]:
-    """The events that end an open item, from the events that it has had; none where no item is open."""
-    opened: _Piece | None = None
-    texts: dict[tuple[str, int], list[str]] = {}
-    for piece in pieces:
-        if piece.type in ("response.output_item.added", "response.output_item.done"):
-            opened = piece if piece.type.endswith("added") else None
-            texts = {}
-        elif piece.type.endswith(".delta") and isinstance(piece.delta, str):
-            summed = piece.type == "response.reasoning_summary_text.delta"
-            number = piece.summary_index if summed else piece.content_index
-            texts.setdefault((piece.type, number), []).append(piece.delta)
-    if opened is None or not isinstance(opened.item, dict):
-        return []
-    item: Json = dict(opened.item)
-    place = {"item_id": item.get("id", ""), "output_index": opened.output_index}
-    closing: list[tuple[str, Json]] = []
-    for (kind, number), deltas in texts.items():
-        text = "".join(deltas)
-        closing += _closed(kind, number, text, place, item)
-    closing.append(
-        ("response.output_item.done", {"output_index": opened.output_index, "item": item | {"status": "incomplete"}})
-    )
-    return closing
+class _OpenItem:
+    """The item that is being written, if one is, and its texts so far."""
+
+    def __init__(self) -> None:
+        self._opened: _Piece | None = None
+        self._texts: dict[tuple[str, int], list[str]] = {}
+
+    def note(self, pieces: Sequence[_Piece]) -> int:
+        """About how many bytes of them are kept."""
+        kept = 0
+        for piece in pieces:
+            if piece.type in ("response.output_item.added", "response.output_item.done"):
+                self._opened = piece if piece.type.endswith("added") else None
+                self._texts = {}
+            elif piece.type.endswith(".delta") and isinstance(piece.delta, str):
+                summed = piece.type == "response.reasoning_summary_text.delta"
+                number = piece.summary_index if summed else piece.content_index
+                self._texts.setdefault((piece.type, number), []).append(piece.delta)
+                kept += len(piece.delta)
+        for deltas in self._texts.values():
+            deltas[:] = ["".join(deltas)]
+        return kept
+
+    def closing(self) -> list[tuple[str, Json]]:
+        """The events that end it; none where no item is open."""
+        opened = self._opened
+        if opened is None or not isinstance(opened.item, dict):
+            return []
+        item: Json = dict(opened.item)
+        place = {"item_id": item.get("id", ""), "output_index": opened.output_index}
+        closing: list[tuple[str, Json]] = []
+        for (kind, number), deltas in self._texts.items():
+            closing += _closed(kind, number, "".join(deltas), place, item)
+        ended = {"output_index": opened.output_index, "item": item | {"status": "incomplete"}}
+        closing.append(("response.output_item.done", ended))
+        return closing
 
 
 def _closed(kind: str, number: int, text: str, place: Json, item: Json) -> list[tuple[str, Json]]:
@@ -271,7 +299,7 @@ def _closed(kind: str, number: int, text: str, place: Json, item: Json) -> list[
             ]
         case "response.function_call_arguments.delta":
             item["arguments"] = text
-            done = {**place, "name": item.get("name", ""), "arguments": text}
+            done = {**place, "arguments": text}
             return [("response.function_call_arguments.done", done)]
         case "response.custom_tool_call_input.delta":
             item["input"] = text

@@ -20,16 +20,19 @@ from adapters.dialects.openai_responses.reply_reader import read_reply
 from adapters.dialects.openai_responses.server import FAILURE_CODES, read_request
 from adapters.dialects.openai_responses.wire import UNREADABLE, usage_of
 from adapters.dialects.request_members import member, raw_member
-from adapters.transport.sse import events
+from adapters.transport.sse import events, named_event
 from domain.errors import InvalidRequest, UnsupportedParameter
 from domain.inference.chat import ChatCall
 from domain.inference.conversation import Refusal, Text, Thinking, ToolCall
+from domain.inference.faults import VendorFault
 from domain.inference.reply import Closed, Finished, Grew, Opened, Reply, ReplyEvent, Sealed, Started, SummaryGrew
 from domain.inference.tokens import estimated_prompt_tokens
 from domain.usage import NOTHING, Usage
 
 SEALED_REASONING: Final = "reasoning.encrypted_content"
 ITEMS_MAX: Final = 10_000
+ITEMS_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Of a whole conversation: as much as one request may have."""
 PAGE_MAX: Final = 100
 
 
@@ -76,11 +79,14 @@ def continued(body: bytes, items: bytes | None, answer: bytes | None, *, keeps: 
     parts = _members(body)
     replace: dict[str, bytes] = {}
     add: dict[str, bytes] = {}
+    given = _given(parts)
     if items is not None and answer is not None:
-        said = [*_ITEMS.decode(items), *_output(answer), *_given(parts)]
-        if len(said) > ITEMS_MAX:
+        said = [*_ITEMS.decode(items), *_output(answer), *given]
+        if len(said) > ITEMS_MAX or sum(len(item) for item in said) > ITEMS_BYTES_MAX:
             raise InvalidRequest(
-                f"This conversation has more than {ITEMS_MAX} items. Begin a new one.", param="previous_response_id"
+                f"This conversation has more than {ITEMS_MAX} items, or {ITEMS_BYTES_MAX // 2**20} MiB. Begin a new "
+                "one.",
+                param="previous_response_id",
             )
         replace["input"] = msgspec.json.encode(said)
     if keeps:
@@ -170,9 +176,18 @@ def ended_badly(answer: bytes, status: str, code: str, message: str) -> bytes:
 
 
 def as_stream(answer: bytes, request: bytes, after: int) -> bytes:
-    """A kept answer as the events that a stream of it would have had, from the one after number `after`."""
-    reply = read_reply(answer)
+    """A kept answer as the events that a stream of it would have had, from the one after number `after`.
+
+    Raises InvalidRequest for an answer that is in no form of which events can be made.
+    """
     told = msgspec.json.decode(answer, type=dict[str, Any])
+    if told.get("status") in ("failed", "cancelled"):
+        ended = {"type": "response.failed", "sequence_number": 0, "response": Raw(answer)}
+        return named_event("response.failed", msgspec.json.encode(ended)) if after < 0 else b""
+    try:
+        reply = read_reply(answer)
+    except VendorFault:
+        raise InvalidRequest("This response cannot be streamed; ask for it without 'stream'.", param="stream") from None
     call = ChatCall(request=read_request(request), vendor_model="", id=reply.id, at_s=reply.created_s or 0)
     writer = ResponsesReplyWriter(call)
     usage: Usage = usage_of(told.get("usage")) or NOTHING
@@ -221,9 +236,12 @@ def _given(parts: Members) -> list[Raw]:
         message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": Raw(raw)}]}
         return [Raw(msgspec.json.encode(message))] if raw != b'""' else []
     try:
-        return _ITEMS.decode(raw)
+        items = _ITEMS.decode(raw)
     except UNREADABLE as error:
         raise InvalidRequest(f"'input' cannot be read: {error}.", param="input") from None
+    if not all(bytes(item).startswith(b"{") for item in items):
+        raise InvalidRequest("Each item of 'input' must be an object.", param="input")
+    return items
 
 
 def _output(answer: bytes) -> list[Raw]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.usage import Usage
 
@@ -50,6 +51,7 @@ class Response(Struct, gc=False):
     incomplete_details: Details | None = None
     usage: Any = None
     output: Any = None
+    tool_usage: Any = None
 
 
 class EventHead(Struct, gc=False):
@@ -93,6 +95,30 @@ def usage_of(value: object) -> Usage | None:
         reasoning=reasoning,
         requests=1,
     )
+
+
+def used_by(answer: Response) -> Usage | None:
+    """The counts of a whole answer, with the searches of the web that its usage leaves out."""
+    usage = usage_of(answer.usage)
+    searches = _searches(answer)
+    return usage if usage is None or not searches else replace(usage, searches=searches)
+
+
+def _searches(answer: Response) -> int:
+    """As the vendor counts them; where it does not, one for each call that searched."""
+    tools = answer.tool_usage
+    counted = tools.get("web_search") if isinstance(tools, dict) else None
+    told = counted.get("num_requests") if isinstance(counted, dict) else None
+    if isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= COUNT_MAX:
+        return told
+    items = answer.output if isinstance(answer.output, list) else []
+    return sum(isinstance(item, dict) and item.get("type") == "web_search_call" and _searched(item) for item in items)
+
+
+def _searched(call: dict[str, Any]) -> bool:
+    """Opening a page that was found, or looking for words in it, is no search."""
+    action = call.get("action")
+    return not isinstance(action, dict) or action.get("type", "search") == "search"
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

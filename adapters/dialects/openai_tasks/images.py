@@ -115,7 +115,9 @@ def _variant(size: object, quality: object) -> str:
 
 
 def _task(dialect: Dialect, path: str, needs: Capability, read: Any) -> Task:
-    return Task(dialect=dialect, path=path, needs=needs, read=read, used=_used, frames_add_up=True, answer_members=("data",))
+    return Task(
+        dialect=dialect, path=path, needs=needs, read=read, used=_used, frames_add_up=True, answer_members=("data",)
+    )
 
 
 IMAGES: Final = _task(Dialect.OPENAI_IMAGES, "/images/generations", Capability.IMAGES_OUT, _asked)

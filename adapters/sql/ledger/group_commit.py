@@ -36,7 +36,7 @@ LINGER_S = 0.004
 """How long what nobody waits for may wait for company."""
 SILENCE_S = 1.0
 """Where storage has said nothing for so long, whoever waited for its turn meanwhile does not wait once more."""
-UNHURRIED = SettleHold | ReleaseHold | RenewHold
+UNHURRIED = frozenset({SettleHold, ReleaseHold, RenewHold})
 
 Waiting = tuple[Operation, Future[Any]]
 
@@ -93,7 +93,7 @@ class SqlLedger:
         else:
             self._waiting.append((operation, answer))
             self._submitted += 1
-            if not isinstance(operation, UNHURRIED):
+            if type(operation) not in UNHURRIED:
                 self._urgent.set()
             self._arrived.set()
         return answer
