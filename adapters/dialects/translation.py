@@ -11,13 +11,14 @@ Each dialect is a codec of two halves.  `CallerCodec` reads requests and writes 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from adapters.dialects.refusals import LearntRefusals
+from adapters.dialects.refusals import MODELS_MAX, LearntRefusals
 from domain.catalog import Dialect
 from domain.inference.chat import ChatCall, ChatRequest
 from domain.inference.conversation import Conversation, Written
@@ -100,7 +101,8 @@ class TranslatedVendor:
     """The port `ChatVendor` for callers of every dialect; the first of `wires` serves those that none speaks.
 
     `further` are endpoints of the vendor that serve only callers of their own dialect: tasks beside chat, and second
-    chat languages that nothing is translated into.
+    chat languages that nothing is translated into.  Where a server lacks such a second language, for all models or for
+    one, as imitations of OpenAI's lack Responses, its callers are translated like those of any other.
     """
 
     def __init__(
@@ -114,26 +116,54 @@ class TranslatedVendor:
         self._first = wires[0]
         self._callers = callers
         self._refusals = LearntRefusals()
+        self._lacking: OrderedDict[tuple[Dialect, str], None] = OrderedDict()
 
     async def complete(self, call: ChatCall) -> ChatAnswer:
-        native = self._natives.get(call.request.dialect)
+        native = self._native(call)
         if native is not None:
-            return await native.complete(call)
+            try:
+                return await native.complete(call)
+            except VendorFault as fault:
+                if not self._may_be_translated(call, fault):
+                    raise
         caller, conversation = self._read(call)
         answer, dropped = await self._asked(call, conversation, self._first.native.complete)
+        self._learn_lacking(call)
         usage = answer.usage or produced_usage(call.request, answer.produced_tokens)
         body = caller.write_reply(self._first.codec.read_reply(answer.body), usage, call)
         return replace(answer, dialect=call.request.dialect, body=body, headers=_with_dropped(answer.headers, dropped))
 
     async def stream(self, call: ChatCall) -> ChatStream:
-        native = self._natives.get(call.request.dialect)
+        native = self._native(call)
         if native is not None:
-            return await native.stream(call)
+            try:
+                return await native.stream(call)
+            except VendorFault as fault:
+                if not self._may_be_translated(call, fault):
+                    raise
         caller, conversation = self._read(call)
         stream, dropped = await self._asked(call, conversation, self._first.native.stream)
+        self._learn_lacking(call)
         return TranslatedStream(
             stream, self._first.codec.reply_reader(), caller.reply_writer(call), call.request, dropped
         )
+
+    def _native(self, call: ChatCall) -> ChatVendor | None:
+        """Who takes the request as it is."""
+        dialect = call.request.dialect
+        return None if (dialect, call.vendor_model) in self._lacking else self._natives.get(dialect)
+
+    def _may_be_translated(self, call: ChatCall, fault: VendorFault) -> bool:
+        """Whether the server may know the model and merely not this language: both are answered with 404."""
+        dialect = call.request.dialect
+        return fault.kind is FaultKind.MODEL_MISSING and dialect != self._first.dialect and dialect in self._callers
+
+    def _learn_lacking(self, call: ChatCall) -> None:
+        """The model answers in other words: it is not asked in the caller's again while this process lives."""
+        if call.request.dialect in self._natives:
+            self._lacking[call.request.dialect, call.vendor_model] = None
+            if len(self._lacking) > MODELS_MAX:
+                self._lacking.popitem(last=False)
 
     def _read(self, call: ChatCall) -> tuple[CallerCodec, Conversation]:
         request = call.request
@@ -150,6 +180,9 @@ class TranslatedVendor:
 
         Once for each member that it refuses to be told, the conversation is written again without it.
         """
+        if call.output_limit is not None and conversation.output_max is not None:
+            # A dialect that has a limit of its own, where the caller names none, may set it lower than credit does.
+            call = replace(call, output_limit=min(call.output_limit, conversation.output_max))
         while True:
             spared, left_out = self._refusals.spared(conversation, call.vendor_model)
             written = self._first.codec.write_conversation(spared, call)

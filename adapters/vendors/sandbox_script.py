@@ -130,6 +130,11 @@ class _Request(Struct):
         return min(limit for limit in limits if limit is not None)
 
     @property
+    def must_call(self) -> bool:
+        """A tool is demanded, which every model obeys: libraries ask for JSON in this way."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, dict)
+
+    @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
@@ -213,7 +218,7 @@ def _read(body: bytes) -> _Request:
 def _answer(model: str, request: _Request, asked: str, prompt_tokens: int) -> Script:
     limit, answers = request.output_max, request.n or 1
     result = _text(request.messages[-1].content) if request.messages[-1].role == "tool" else None
-    if model == "tool" and result is None and (tool := _tool(request)) is not None:
+    if (model == "tool" or request.must_call) and result is None and (tool := _tool(request)) is not None:
         arguments = _json(tool.parameters or {"type": "object"}, "tools")
         words = tokens(arguments, limit + 1)
         finish = "tool_calls" if len(words) <= limit else "length"

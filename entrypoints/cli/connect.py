@@ -89,7 +89,8 @@ def connect(
                 param="key",
             )
         difference = _written(_needed(wanted, client))
-        print(difference or "Nothing to change.")
+        # Terminals are recorded and shown to others.
+        print(difference.replace(access.key, PLACEHOLDER) or "Nothing to change.")
     if json:
         file = wanted.file
         print_json(

@@ -69,12 +69,14 @@ async def _all_findings() -> list[Finding]:
     configure_logging("error", settings.secret_texts())
     container = Container(settings=settings)
     try:
+        database = await _database(settings, container)
         return [
             Finding("Settings", State.GOOD, f"{settings.environment}, all of them are understood"),
             *_exposure(settings),
-            await _database(settings, container),
+            database,
             await _redis(settings),
             *[finding async for finding in _vendors(container)],
+            *(await _prices(container) if database.state is State.GOOD else ()),
         ]
     finally:
         await container.adapters.vendors().close()
@@ -149,6 +151,18 @@ async def _vendors(container: Container) -> AsyncIterator[Finding]:
         yield Finding("Vendors", State.NOTE, "none but the sandbox.", "Set a key, such as OPENAI_API_KEY.")
     for finding in await asyncio.gather(*map(_vendor, listers)):
         yield finding
+
+
+async def _prices(container: Container) -> list[Finding]:
+    """Of the models that vendors have listed so far, those that cannot be asked for."""
+    catalog = container.adapters.catalog()
+    await catalog.load()
+    unpriced = {each.vendor: each.offers - each.priced for each in await catalog.states() if each.on}
+    told = ", ".join(f"{count} of {vendor}" for vendor, count in unpriced.items() if count)
+    if not told:
+        return []
+    cure = "'gatewayz prices list --unpriced' shows them, 'gatewayz prices set' sets a price."
+    return [Finding("Prices", State.NOTE, f"models without a price cannot be asked for: {told}.", cure)]
 
 
 async def _vendor(lister: ModelLister) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 
@@ -57,6 +58,9 @@ class LoneServer(DrainingServer):
         self._banner = banner
 
     async def listening(self) -> None:
+        # A closed terminal, or a reload that one process alone cannot do: what runs may finish.  nohup ignores it.
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGTERM)
         print(self._banner, flush=True)
 
 

@@ -220,9 +220,9 @@ class ModelController(Controller):
         if asked not in list_models.catalog.current().models:
             # Ids may have any number of slashes, so that what stands behind one cannot be told by the framework.
             model, _, view = asked.rpartition("/")
-            if view == "endpoints":
+            if model and view == "endpoints":
                 return _endpoints(request, show_offers, model)
-            if view == "compare":
+            if model and view == "compare":
                 return _comparison(request, show_offers, model, vendors)
         found = list_models.catalog.current().find(asked)
         anthropic = ANTHROPIC_HEADER in request.headers

@@ -89,6 +89,41 @@ async def test_what_the_answer_depends_on_is_never_left_out() -> None:
     assert len(vendor.sent) == 1
 
 
+class Lacking(Picky):
+    """An endpoint that this server does not have, for some models or for all."""
+
+    async def complete(self, call: ChatCall) -> ChatAnswer:
+        self.sent.append(json.loads(call.request.body))
+        raise read_fault(404, {}, b'{"detail":"Not Found"}')
+
+
+async def test_callers_of_a_language_that_the_server_lacks_are_translated() -> None:
+    vendor, responses = Picky(), Lacking()
+    gateway = TranslatedVendor(
+        (Wire(vendor, Dialect.OPENAI_CHAT, OpenAIChatCodec()),), CALLERS, {Dialect.OPENAI_RESPONSES: responses}
+    )
+
+    for _ in range(2):
+        answer = await gateway.complete(call())
+        assert json.loads(answer.body)["object"] == "response"
+
+    assert len(responses.sent) == 1
+    assert len(vendor.sent) == 2
+
+
+async def test_a_model_that_is_missing_in_every_language_is_missing() -> None:
+    vendor, responses = Lacking(), Lacking()
+    gateway = TranslatedVendor(
+        (Wire(vendor, Dialect.OPENAI_CHAT, OpenAIChatCodec()),), CALLERS, {Dialect.OPENAI_RESPONSES: responses}
+    )
+
+    for asked in (1, 2):
+        with pytest.raises(VendorFault) as raised:
+            await gateway.complete(call())
+        assert raised.value.kind is FaultKind.MODEL_MISSING
+        assert len(responses.sent) == asked
+
+
 @pytest.mark.parametrize(
     ("fault", "field"),
     [

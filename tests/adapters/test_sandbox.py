@@ -288,6 +288,14 @@ async def test_tool_obeys_the_choice_of_tool(sandbox):
     assert answer.choices[0].message.content == "one two three four five"
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+async def test_every_model_calls_a_tool_that_is_demanded(sandbox, choice):
+    answer = await whole(sandbox, call("echo", tools=[WEATHER], tool_choice=choice))
+    assert answer.choices[0].message.tool_calls[0].function.name == "weather"
+    answer = await whole(sandbox, call("echo", tools=[WEATHER], tool_choice="auto"))
+    assert answer.choices[0].message.content == "one two three four five"
+
+
 async def test_tool_answers_with_the_result_of_its_tool(sandbox):
     messages = [
         {"role": "user", "content": "weather?"},

@@ -185,7 +185,7 @@ async def test_who_waited_for_an_account_sees_what_happened_to_its_holds_meanwhi
         await assert_balanced(serving)
 
 
-@pytest.mark.parametrize("accounts", [300, pytest.param(10_000, marks=pytest.mark.fault_campaign)])
+@pytest.mark.parametrize("accounts", [300, pytest.param(4_000, marks=pytest.mark.fault_campaign)])
 async def test_credit_that_was_granted_can_be_held_by_any_process_while_connections_are_killed(
     ledger_on_postgres: services.PostgresPlace, others: Database, accounts: int
 ) -> None:

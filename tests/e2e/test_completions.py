@@ -18,7 +18,7 @@ from openai.types import Completion
 
 from tests.e2e.conftest import SOLO, WIDE_LIMITS, Place, priced, set_prices, vendor_settings
 from tests.e2e.processes import ADMIN_KEY, GatewayProcess
-from tests.fakes.upstream import Request, Script, Upstream, failure
+from tests.fakes.upstream import Break, Request, Script, Upstream, failure
 from tests.fakes.vendor_shapes import SHAPES
 
 pytestmark = pytest.mark.anyio
@@ -241,3 +241,74 @@ async def test_an_unknown_model_gets_near_names(here: Here) -> None:
 
     assert status == 404
     assert "sandbox/echo" in told["error"]["message"]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_vendors_failure_before_the_first_word_is_openais_error(here: Here, streams: bool) -> None:
+    before = await here.charged()
+    with pytest.raises(openai.InternalServerError) as raised:
+        await here.client.completions.create(model="sandbox/fail", prompt="500", stream=streams)
+
+    body: Any = raised.value.body
+    assert body["code"] == "vendor_error"
+    assert body.keys() >= {"message", "type", "code", "param", "request_id"}
+    assert await here.charged() == before
+
+
+async def until_it_fails(stream: openai.AsyncStream[Completion]) -> tuple[list[str], openai.APIError]:
+    told: list[str] = []
+    try:
+        async for chunk in stream:
+            told.append(chunk.choices[0].text)
+    except openai.APIError as error:
+        return told, error
+    raise AssertionError(f"it ended as if it were whole: {told}")
+
+
+async def test_a_vendors_failure_after_the_first_word_ends_the_stream_with_an_error(here: Here) -> None:
+    stream = await here.client.completions.create(
+        model="sandbox/fail-after", prompt="one two three four 500", max_tokens=50, stream=True
+    )
+    told, failed = await until_it_fails(stream)
+
+    assert "".join(told).split() == ["one", "two", "three"]
+    assert failed.code == "vendor_error"
+
+
+async def test_a_vendors_own_stream_that_breaks_off_ends_with_an_error(here: Here) -> None:
+    path = next(path for path in here.vendor.by_path if path.endswith("/completions"))
+    served = here.vendor.by_path[path]
+
+    def broken(request: Request) -> Script:
+        frames = text_completion(request).frames
+        assert frames is not None
+        return Script(frames=frames, breaks=Break(how="close", after_frames=2))
+
+    here.vendor.by_path[path] = broken
+    try:
+        stream = await here.client.completions.create(model=here.own, prompt="one", max_tokens=3, stream=True)
+        told, _ = await until_it_fails(stream)
+    finally:
+        here.vendor.by_path[path] = served
+    assert told == list(PIECES[:2])
+
+
+async def test_no_credit_is_told_with_the_way_to_more(here: Here) -> None:
+    key = await here.place.customer(None)
+    async with here.place.client(api_key=key) as poor:
+        for streams in (False, True):
+            with pytest.raises(openai.APIStatusError) as raised:
+                await poor.completions.create(model=CHAT, prompt="a", stream=streams)
+            body: Any = raised.value.body
+            assert (raised.value.status_code, body["code"]) == (402, "insufficient_credits")
+            assert body["top_up_url"].startswith("http")
+
+
+async def test_little_credit_never_makes_an_answer_longer_than_the_dialects_own_limit(here: Here) -> None:
+    """Where no limit is asked for, the one that credit sets must not stand in place of the usual 16 tokens."""
+    async with here.place.client(api_key=await here.place.customer("0.001")) as poor:
+        await poor.completions.create(model=CHAT, prompt="Once")
+        await poor.completions.create(model=here.own, prompt="Once")
+
+    assert here.place.alpha.requests[-1].json["max_tokens"] == 16
+    assert here.vendor.requests[-1].json["max_tokens"] == 16

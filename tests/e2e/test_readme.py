@@ -1,7 +1,7 @@
 """What README.md and the pages for users print works as printed: commands, requests, programs and settings.
 
-Blocks are run in their order against one gateway process on the sandbox.  Only the address, the key and the place of the
-`gatewayz` program are put in; commands of `gatewayz` run in this process, because starting Python costs a second each.
+Blocks are run in their order against one gateway process on the sandbox.  Only the address and the key are put in;
+commands of `gatewayz` run in this process, because starting Python costs a second each.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from msgspec import Struct
 
-from entrypoints.container import VENDOR_NAMES
 from entrypoints.environment import read_env_file
 from entrypoints.settings import DEFAULTS, load_settings
+from entrypoints.vendors import VENDOR_NAMES
 from tests.e2e.processes import ADMIN_KEY, ROOT, GatewayProcess, clean_environ
 from tests.fakes.shell import Shell
 
@@ -34,6 +34,7 @@ VENDORS: Final = [
     {"slug": "proxy", "base_url": "http://127.0.0.1:9", "wire": "anthropic", "models": ["claude-x"]},
 ]
 """The vendors that the pages take as an example; nothing listens there, and nobody is called."""
+GOOGLE_USER: Final = {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}
 NOT_INSTALLED: Final = {"langchain_openai"}
 """What the pages show and the tests do not depend on."""
 
@@ -95,8 +96,9 @@ def filled_in(text: str, gateway: GatewayProcess) -> str:
 def test_nothing_is_left_out():
     assert len(COMMANDS) >= 10
     assert {block.page for block in PROGRAMS} == {"README.md", "docs/clients.md"}
-    assert all(block.language in {"sh", "python", "env", "ts"} for block in blocks("sh", "python", "env", "ts", "json"))
-    named = {block.language for page in PAGES for block in blocks(*re.findall(r"^```(\w+)", (ROOT / page).read_text(), re.M))}
+    named = {
+        block.language for page in PAGES for block in blocks(*re.findall(r"^```(\w+)", (ROOT / page).read_text(), re.M))
+    }
     assert named == {"sh", "python", "env", "ts"}
 
 
@@ -109,7 +111,7 @@ def test_every_link_leads_somewhere():
 @pytest.mark.parametrize("block", REQUESTS, ids=place)
 def test_requests_are_answered(block: Block, gateway: GatewayProcess, tmp_path: Path):
     text = filled_in(block.text, gateway).replace("GATEWAYZ_API_KEY=...", f"GATEWAYZ_API_KEY={ADMIN_KEY}")
-    told = "curl() { command curl --silent --show-error --fail-with-body --max-time 20 \"$@\"; }\n" + text
+    told = 'curl() { command curl --silent --show-error --fail-with-body --max-time 20 "$@"; }\n' + text
     environ = clean_environ() | {"GATEWAYZ_API_KEY": ADMIN_KEY}
     done = subprocess.run(
         ["bash", "-euc", told], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False
@@ -146,7 +148,7 @@ def test_programs_run(block: Block, gateway: GatewayProcess, tmp_path: Path):
 @pytest.mark.parametrize("block", COMMANDS, ids=place)
 def test_commands_do_what_they_say(block: Block, gateway: GatewayProcess, tmp_path: Path):
     shell = Shell(gateway.directory)
-    environ = {name: gateway.environ[name] for name in ("ADMIN_API_KEY", "PORT", "GATEWAYZ_VENDORS")}
+    environ: dict[str, Any] = {name: gateway.environ[name] for name in ("ADMIN_API_KEY", "PORT", "GATEWAYZ_VENDORS")}
     for line in filled_in(block.text, gateway).splitlines():
         words = shlex.split(line, comments=True)
         assert words.pop(0) == PROGRAM.strip(), line
@@ -170,7 +172,9 @@ def test_targets_exist_and_settings_are_understood(block: Block, tmp_path: Path)
 
 @pytest.mark.parametrize("block", SETTINGS, ids=place)
 def test_settings_are_understood(block: Block, tmp_path: Path):
-    (tmp_path / ".env").write_text(block.text)
+    credential = tmp_path / "google.json"
+    credential.write_text(json.dumps(GOOGLE_USER))
+    (tmp_path / ".env").write_text(block.text.replace("/run/secrets/google.json", str(credential)))
     documented = read_env_file(ROOT / ".env.example").keys() | DEFAULTS.keys()
     assert read_env_file(tmp_path / ".env").keys() <= documented
     load_settings(VENDOR_NAMES, {}, directory=tmp_path)

@@ -127,6 +127,8 @@ async def test_a_killed_worker_is_replaced_while_the_other_serves(gateway: Super
 async def test_replacing_all_workers_fails_no_request_and_breaks_no_stream(
     gateway: SupervisedGateway, times: int, each: int
 ) -> None:
+    # The gateway was taken for ready when the first of them was.
+    await gateway.has_workers(lambda workers: len(workers) == WORKERS, 90.0)
     load = Load(gateway)
     counted = answered(gateway.numbers())
     clients = [client for client in (load.fresh_connections, load.one_connection, load.streams) for _ in range(each)]

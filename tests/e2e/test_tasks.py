@@ -262,6 +262,25 @@ async def test_a_vendors_failure_is_free(tasks: Tasks) -> None:
     assert await tasks.charged() == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "members", "told"),
+    [
+        ("/embeddings", {"model": "tasks/embed", "input": "a"}, {"object": "list", "data": []}),
+        ("/embeddings", {"model": "tasks/embed", "input": "a"}, {"message": "overloaded"}),
+        ("/images/generations", {"model": "tasks/draw-by-piece", "prompt": "A fox"}, {"created": 1, "data": []}),
+        ("/rerank", {"model": "tasks/rank", "query": "q", "documents": ["a"]}, {"id": "r"}),
+    ],
+)
+async def test_an_answer_without_what_was_asked_for_is_free(
+    tasks: Tasks, path: str, members: dict[str, Any], told: Any
+) -> None:
+    tasks.vendor.fails[path] = (200, told)
+    answer = await tasks.post(f"/v1{path}", **members)
+
+    assert answer.status_code in (502, 503)
+    assert await tasks.charged() == 0
+
+
 async def test_the_same_key_draws_once(tasks: Tasks) -> None:
     headers = {"Authorization": f"Bearer {tasks.key}", "Idempotency-Key": "one"}
     bodies = []

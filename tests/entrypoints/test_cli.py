@@ -132,7 +132,17 @@ def test_the_doctor_names_each_trouble_with_its_cure(shell):
 
 
 def test_a_healthy_gateway_leaves_the_doctor_nothing_to_do(shell):
-    assert "FAIL" not in shell.run("doctor").stdout
+    told = shell.run("doctor").stdout
+    assert "FAIL" not in told
+    assert "Prices" not in told
+
+
+def test_the_doctor_tells_of_models_without_a_price(shell):
+    local = '[{"slug":"local","base_url":"http://127.0.0.1:1/v1","wire":"openai","models":["llama3","phi"]}]'
+    findings = shell.json("doctor", status=REFUSED, GATEWAYZ_VENDORS=local)
+    (prices,) = [finding for finding in findings if finding["subject"] == "Prices"]
+    assert (prices["state"], "2 of local" in prices["told"]) == ("note", True)
+    assert "gatewayz prices set" in prices["cure"]
 
 
 def test_prices_and_models_are_listed(shell):

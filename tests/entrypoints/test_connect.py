@@ -64,7 +64,9 @@ def test_what_is_there_stays_and_comes_back(home: Path, capsys: pytest.CaptureFi
     assert env["ANTHROPIC_API_KEY"] == ""
     assert json.loads(file.read_text())["model"] == "x"
     assert file.stat().st_mode & 0o077 == 0
-    assert "+" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "+" in shown
+    assert env["ANTHROPIC_AUTH_TOKEN"] not in shown
     assert run(["connect", "claude", "--write", *ARGUMENTS]) == DONE
     assert run(["connect", "claude", "--undo"]) == DONE
     assert file.read_text() == before

@@ -385,7 +385,7 @@ def _first_noteworthy(whole: bytes) -> int:
     # As most chunks are written, counting tells in less time than a pattern that none of it is there.
     if (
         whole.count(b'"finish_reason"') == whole.count(b'"finish_reason":null')
-        and whole.count(b'"usage"') == whole.count(b'"usage":null')
+        and (b'"usage"' not in whole or whole.count(b'"usage"') == whole.count(b'"usage":null'))
         and b'"error"' not in whole
         and b"[DONE]" not in whole
     ):
@@ -406,6 +406,8 @@ def _blocks(whole: bytes) -> list[bytes]:
 
 def _looks_whole(whole: bytes) -> bool:
     """Whether every event is one line that begins and ends like an object; anything else is worth reading."""
+    if whole.find(b"\n") == len(whole) - 2:
+        return whole.startswith(b"data: {") and whole.endswith(b"}\n\n")
     ends = whole.count(b"\n\n")
     return ends == whole.count(b"}\n\n") == whole.count(b"data: {") and whole.startswith(b"data: {")
 

@@ -11,6 +11,7 @@ from adapters.dialects.gateway_fields import GATEWAY_FIELDS
 from adapters.dialects.object_members import ObjectMembers
 from adapters.dialects.openai_chat.server import DONE
 from adapters.dialects.openai_chat.wire import written_usage
+from adapters.dialects.openai_completions.server import OUTPUT_MAX_UNSAID
 from adapters.dialects.request_members import UNREADABLE
 from domain.catalog import Dialect
 from domain.errors import InvalidRequest, UnsupportedParameter
@@ -19,8 +20,6 @@ from domain.inference.conversation import Conversation, Refusal, Role, Text, Tur
 from domain.inference.reply import Finish, Finished, Grew, Opened, Reply, ReplyEvent, Started
 from domain.usage import Usage
 
-OUTPUT_MAX_UNSAID: Final = 16
-"""How much is written where `max_tokens` is absent: what the dialect's documentation says."""
 FINISHES: Final[Mapping[Finish, str]] = {
     Finish.LENGTH: "length",
     Finish.CONTEXT: "length",

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from adapters.dialects.openai_chat.client import OpenAIChatStream, dropped_members, read_answer, write_request
 from adapters.dialects.openai_chat.errors import read_fault
 from adapters.dialects.openai_chat.quirks import STANDARD, Quirks
+from adapters.dialects.openai_completions.server import OUTPUT_MAX_UNSAID
 from adapters.dialects.openai_tasks.endpoint import Credentials
 from adapters.dialects.translation import DROPPED_HEADER
 from adapters.transport.http import ERROR_BYTES_MAX, Answer, VendorHttp
@@ -81,6 +82,9 @@ class CompletionsEndpoint:
         raise self._redacted(fault)
 
     async def _posted(self, call: ChatCall) -> Answer:
+        if call.output_limit is not None and call.request.output_max is None:
+            # Only credit sets a limit; it must not make the answer longer than the usual one.
+            call = replace(call, output_limit=min(call.output_limit, OUTPUT_MAX_UNSAID))
         body = write_request(
             call, output_limit_field="max_tokens", dropped=self._dropped, asks_for_usage=self._asks_for_usage
         )

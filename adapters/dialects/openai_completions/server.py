@@ -23,6 +23,8 @@ KEEP_ALIVE: Final = comment("keep-alive")
 PASSED_HEADERS: tuple[bytes, ...] = ()
 """Headers of callers that vendors of this dialect are sent."""
 PROMPTS_MAX: Final = 2_048
+OUTPUT_MAX_UNSAID: Final = 16
+"""How much is written where `max_tokens` is absent: what the dialect's documentation says."""
 with_cost = costs.with_cost
 
 _WANTED = "a text, a list of texts, a list of tokens or a list of such lists"

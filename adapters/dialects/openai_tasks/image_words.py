@@ -20,7 +20,7 @@ from adapters.dialects.request_members import raw_member
 RATIOS: Final[Mapping[str, str]] = {"1792x1024": "16:9", "1024x1792": "9:16"}
 """OpenAI's older sizes, which are only about what they are called."""
 
-_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 
 class ImageWords(Struct, frozen=True, kw_only=True):
