@@ -94,6 +94,7 @@ class BatchBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def model_filter(
     provider: FromQuery[str | None] = None,
+    vendor: FromQuery[str | None] = None,
     author: FromQuery[str | None] = None,
     q: FromQuery[str | None] = None,
     input_modalities: FromQuery[str | None] = None,
@@ -112,7 +113,7 @@ def model_filter(
     return ModelFilter(
         text=(q or "").strip().lower(),
         author=author,
-        vendor=provider,
+        vendor=provider or vendor,
         inputs=read_words(input_modalities, "input_modalities"),
         outputs=read_words(output_modalities, "output_modalities"),
         parameters=read_words(supported_parameters, "supported_parameters"),

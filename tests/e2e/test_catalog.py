@@ -91,7 +91,11 @@ async def test_a_vendor_switched_off_in_one_process_gets_nothing_more_from_any(p
     await asyncio.to_thread(first.cli, "vendors", "enable", "alpha")
     await asyncio.to_thread(first.cli, "catalog", "alias", "quick", SHARED)
     await providers(second, "alpha")
-    assert (await asyncio.to_thread(second.get, "/v1/models/quick"))["id"] == SHARED
+
+    async def known_by_its_alias() -> None:
+        assert (await asyncio.to_thread(second.get, "/v1/models/quick")).get("id") == SHARED
+
+    await eventually(known_by_its_alias)
 
 
 async def test_programs_that_say_what_they_are_called_are_ranked(place: Place, postgres_database_url: str) -> None:
