@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from application.inference.chat import TOTAL_S
 from domain.errors import Conflict, InvalidRequest, NotFound
 from domain.ids import AccountId
 from domain.ports.clock import Clock
 from domain.ports.responses import KeptResponse, Responses, ResponseStatus
 
 BATCH: Final = 500
+LOST_AFTER: Final = timedelta(seconds=TOTAL_S + 300)
+"""No answer takes longer; a process that was killed leaves no word of its own."""
 
 
 class ResponseNotFound(NotFound):
@@ -39,6 +42,10 @@ class KeepResponses:
     @property
     def keeps(self) -> bool:
         return bool(self.keep)
+
+    def is_lost(self, kept: KeptResponse) -> bool:
+        """Whether it still counts as running though whoever ran it cannot be alive any more."""
+        return kept.status.is_running and self.clock.now() - kept.created_at > LOST_AFTER
 
     async def put(
         self, account_id: AccountId, response_id: str, status: ResponseStatus, items: bytes, answer: bytes

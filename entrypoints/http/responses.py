@@ -205,6 +205,11 @@ class ResponseController(Controller):
     ) -> Response[bytes] | Stream:
         """A response that was kept, as JSON or as the events of its stream."""
         kept = await keep_responses.show(caller.account_id, response_id)
+        if keep_responses.is_lost(kept):
+            told = "The gateway stopped while it was being written. Send the request again."
+            lost = prepare_response.stored.ended_badly(kept.answer, "failed", "server_error", told)
+            await keep_responses.put(caller.account_id, response_id, ResponseStatus.FAILED, kept.items, lost)
+            kept = await keep_responses.show(caller.account_id, response_id)
         if not stream:
             return Response(kept.answer, media_type="application/json")
         if kept.status.is_running:
