@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from domain.access import Caller
 from domain.catalog import Dialect
-from domain.errors import DomainError
+from domain.errors import DomainError, InvalidRequest
 from entrypoints.container import Container
 from entrypoints.http.addresses import ClientAddresses
 from entrypoints.http.chat import ChatDialect, ChatRoute
@@ -255,10 +255,30 @@ def _edge(framework: ASGIApp, direct: Mapping[str, ASGIApp]) -> ASGIApp:
     """
 
     async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and not _names_one_host(scope):
+            await _refuse_host(send)
+            return
         app = direct.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
         await (app or framework)(scope, receive, send)
 
     return edge
+
+
+def _names_one_host(scope: Scope) -> bool:
+    """Whether all who read a request agree for whom it is (RFC 9112, section 3.2); HTTP/1.0 may name nobody."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    return len(hosts) == 1 or (not hosts and scope["http_version"] == "1.0")
+
+
+async def _refuse_host(send: Send) -> None:
+    body = openai_error(InvalidRequest("A request must have exactly one Host header.", param="host"), "", top_up_url="")
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
