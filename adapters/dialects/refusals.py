@@ -54,6 +54,9 @@ FIELDS: Final[Mapping[str, str]] = {
 """A vendor's name for a member, in small letters -> the field of a conversation that it is written from."""
 
 _WORD = re.compile(r"[A-Za-z_]+")
+_NAMED = re.compile(r"^([A-Za-z_.]+):|['\"`]([A-Za-z_.]+)['\"`]|\b([A-Za-z]+_[A-Za-z_]+)\b")
+"""How a sentence names a member: at its beginning, in quotes, or by a word that no language has."""
+_ALSO_A_ROLE: Final = "user"
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|does ?n.t support|unrecogni[sz]ed|unknown|not permitted|not allowed|deprecated"
     r"|extra inputs|unexpected|only the default|cannot be (?:set|used|specified)|may not be|not available",
@@ -96,5 +99,11 @@ def refused_field(fault: VendorFault) -> str | None:
     code = fault.vendor_code or ""
     if not (_UNSUPPORTED.search(fault.message) or "unsupported" in code or "unknown_parameter" in code):
         return None
-    named = _WORD.findall(fault.param or "") or _WORD.findall(fault.message)
+    named = _WORD.findall(fault.param or "") or _named_in(fault.message)
     return next((FIELDS[word] for each in named if (word := each.lower()) in FIELDS), None)
+
+
+def _named_in(message: str) -> list[str]:
+    """The members that a sentence names.  A plain word is not one: vendors also write of reasoning and of users."""
+    named = [next(filter(None, groups)) for groups in _NAMED.findall(message)]
+    return [word for each in named for word in _WORD.findall(each) if word != _ALSO_A_ROLE]

@@ -138,6 +138,9 @@ async def test_a_model_that_is_missing_in_every_language_is_missing() -> None:
         (refusal("Unsupported parameter: 'stop' is not supported with this model.", "stop"), None),
         (refusal("Unsupported parameter: 'tools' is not supported with this model.", "tools"), None),
         (refusal("temperature must be at most 2", "temperature"), None),
+        (refusal("Two turns of the role 'user' in a row are not allowed"), None),
+        (refusal("A message without its reasoning is not allowed here"), None),
+        (refusal("An unknown user asks"), None),
         (VendorFault(FaultKind.SERVER_ERROR, "temperature is not supported"), None),
     ],
 )
